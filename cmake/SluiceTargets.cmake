@@ -1,0 +1,37 @@
+# sluice_library(NAME SOURCES a.cpp ... [LINKS core ...] [PRIVATE_LINKS pkg::target ...])
+#   One folder, one static library `sluice_NAME`. LINKS name sibling folders. Headers are included from
+#   the repository's root for kernels ("kernels/...") and from src/ for the rest ("core/error.h").
+function(sluice_library NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PUBLIC_LINKS;PRIVATE_LINKS" ${ARGN})
+  add_library(sluice_${NAME} STATIC ${ARG_SOURCES})
+  target_include_directories(sluice_${NAME} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+  foreach(dependency IN LISTS ARG_LINKS)
+    target_link_libraries(sluice_${NAME} PUBLIC sluice_${dependency})
+  endforeach()
+  target_link_libraries(sluice_${NAME} PUBLIC ${ARG_PUBLIC_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
+endfunction()
+
+# sluice_program(NAME SOURCES ... LINKS ...): an executable in the build directory's root.
+function(sluice_program NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  foreach(dependency IN LISTS ARG_LINKS)
+    target_link_libraries(${NAME} PRIVATE sluice_${dependency})
+  endforeach()
+  target_link_libraries(${NAME} PRIVATE CLI11::CLI11 ${ARG_PRIVATE_LINKS})
+endfunction()
+
+# sluice_test(NAME SOURCES ... LINKS ...): one test program per folder; every TEST_CASE becomes a ctest test.
+function(sluice_test NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_executable(test_${NAME} ${ARG_SOURCES})
+  foreach(dependency IN LISTS ARG_LINKS)
+    target_link_libraries(test_${NAME} PRIVATE sluice_${dependency})
+  endforeach()
+  target_link_libraries(test_${NAME} PRIVATE sluice_test_support ${ARG_PRIVATE_LINKS})
+  set_target_properties(test_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_compile_definitions(test_${NAME} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                  SLUICE_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  catch_discover_tests(test_${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
+                       PROPERTIES TIMEOUT 600)
+endfunction()
