@@ -33,5 +33,5 @@ function(sluice_test NAME)
   target_compile_definitions(test_${NAME} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                   SLUICE_BINARY_DIR="${PROJECT_BINARY_DIR}")
   catch_discover_tests(test_${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
-                       PROPERTIES TIMEOUT 600)
+                       PROPERTIES TIMEOUT 600 ENVIRONMENT "SLUICE_POISON=1;OMP_NUM_THREADS=2")
 endfunction()

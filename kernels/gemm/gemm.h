@@ -1,0 +1,32 @@
+// Matrix product on row-major matrices: c = alpha * op(a) op(b) + beta * c.
+// CPU: CBLAS in T. Accumulation in T.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/stream.h"
+
+namespace sluice::kernels {
+
+template <class T>
+struct GemmParams {
+  int64_t m = 0, n = 0, k = 0;
+  const T* a = nullptr;  // [m, k], or [k, m] when transpose_a
+  int64_t a_stride = 0;  // elements from row to row, as for b and c
+  bool transpose_a = false;
+  const T* b = nullptr;  // [k, n], or [n, k] when transpose_b
+  int64_t b_stride = 0;
+  bool transpose_b = false;
+  T* c = nullptr;  // [m, n]
+  int64_t c_stride = 0;
+  T alpha = 1;
+  T beta = 0;  // 0: c is not read
+  Stream stream = nullptr;
+};
+
+namespace cpu {
+template <class T>
+void gemm(const GemmParams<T>& params);
+}
+
+}  // namespace sluice::kernels

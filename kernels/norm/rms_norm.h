@@ -1,0 +1,51 @@
+// RMSNorm over rows, with an optional residual addition in front (Zhang and Sennrich 2019, eq. 4):
+//   h = x + delta (or x);   y = h * rstd * weight,   rstd = (mean(h^2) + eps)^-1/2 over the columns.
+// Statistics and sums accumulate in T on the CPU, in float on CUDA.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/stream.h"
+
+namespace sluice::kernels {
+
+template <class T>
+struct RmsNormForward {
+  int64_t rows = 0, columns = 0;
+  double eps = 1e-6;
+  const T* x = nullptr;  // [rows, columns], row stride x_stride
+  int64_t x_stride = 0;
+  const T* delta = nullptr;   // [rows, columns] dense, or null: nothing is added
+  const T* weight = nullptr;  // [columns], or null: ones
+  T* h = nullptr;             // [rows, columns] dense: x + delta; null when delta is
+  T* y = nullptr;             // [rows, columns] dense
+  T* rstd = nullptr;          // [rows], or null when no backward follows
+  Stream stream = nullptr;
+};
+
+// dh = dresidual + d(norm)/dh . dy;  dweight += sum over rows of dy * h * rstd.
+template <class T>
+struct RmsNormBackward {
+  int64_t rows = 0, columns = 0;
+  const T* h = nullptr;  // [rows, columns], row stride h_stride: what was normalised
+  int64_t h_stride = 0;
+  const T* weight = nullptr;  // [columns] or null
+  const T* rstd = nullptr;    // [rows]
+  const T* dy = nullptr;      // [rows, columns], row stride dy_stride; null: no gradient through y
+  int64_t dy_stride = 0;
+  const T* dresidual = nullptr;  // [rows, columns] dense: gradient into h from elsewhere, or null
+  T* dh = nullptr;               // [rows, columns], row stride dh_stride, or null
+  int64_t dh_stride = 0;
+  bool accumulate_dh = false;  // dh += instead of =
+  T* dweight = nullptr;        // [columns], always +=; or null
+  Stream stream = nullptr;
+};
+
+namespace cpu {
+template <class T>
+void rms_norm_forward(const RmsNormForward<T>& params);
+template <class T>
+void rms_norm_backward(const RmsNormBackward<T>& params);
+}  // namespace cpu
+
+}  // namespace sluice::kernels

@@ -1,0 +1,100 @@
+#include <cmath>
+#include <vector>
+
+#include "kernels/norm/rms_norm.h"
+
+namespace sluice::kernels::cpu {
+namespace {
+
+// Rows whose weight gradients are summed by one thread. Fixed, so that the sum's order does not depend on how
+// many threads there are.
+constexpr int64_t kRowBlock = 64;
+
+}  // namespace
+
+template <class T>
+void rms_norm_forward(const RmsNormForward<T>& p) {
+#pragma omp parallel for if (p.rows * p.columns > 16384)
+  for (int64_t row = 0; row < p.rows; ++row) {
+    const T* h = p.x + row * p.x_stride;
+    if (p.delta != nullptr) {
+      T* sum_row = p.h + row * p.columns;
+      const T* delta = p.delta + row * p.columns;
+#pragma omp simd
+      for (int64_t i = 0; i < p.columns; ++i) sum_row[i] = h[i] + delta[i];
+      h = sum_row;
+    }
+    T squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t i = 0; i < p.columns; ++i) squares += h[i] * h[i];
+    const T rstd = T(1) / std::sqrt(squares / static_cast<T>(p.columns) + static_cast<T>(p.eps));
+    T* y = p.y + row * p.columns;
+    if (p.weight != nullptr) {
+#pragma omp simd
+      for (int64_t i = 0; i < p.columns; ++i) y[i] = h[i] * rstd * p.weight[i];
+    } else {
+#pragma omp simd
+      for (int64_t i = 0; i < p.columns; ++i) y[i] = h[i] * rstd;
+    }
+    if (p.rstd != nullptr) p.rstd[row] = rstd;
+  }
+}
+
+template <class T>
+void rms_norm_backward(const RmsNormBackward<T>& p) {
+  const int64_t blocks = (p.rows + kRowBlock - 1) / kRowBlock;
+  const bool wants_weight = p.dweight != nullptr && p.dy != nullptr;
+  std::vector<T> partial(static_cast<size_t>(wants_weight ? blocks * p.columns : 0), T(0));
+#pragma omp parallel for if (p.rows * p.columns > 16384)
+  for (int64_t block = 0; block < blocks; ++block) {
+    T* dweight = wants_weight ? partial.data() + block * p.columns : nullptr;
+    const int64_t last = std::min(p.rows, (block + 1) * kRowBlock);
+    for (int64_t row = block * kRowBlock; row < last; ++row) {
+      const T* h = p.h + row * p.h_stride;
+      const T* dy = p.dy != nullptr ? p.dy + row * p.dy_stride : nullptr;
+      const T rstd = p.rstd[row];
+      // With n = h * rstd and g = dy * weight: dh = rstd * (g - n * mean(g * n)).
+      T projection = 0;
+      if (dy != nullptr) {
+        if (p.weight != nullptr) {
+#pragma omp simd reduction(+ : projection)
+          for (int64_t i = 0; i < p.columns; ++i) projection += dy[i] * p.weight[i] * h[i];
+        } else {
+#pragma omp simd reduction(+ : projection)
+          for (int64_t i = 0; i < p.columns; ++i) projection += dy[i] * h[i];
+        }
+        projection *= rstd * rstd * rstd / static_cast<T>(p.columns);
+      }
+      if (dweight != nullptr) {
+#pragma omp simd
+        for (int64_t i = 0; i < p.columns; ++i) dweight[i] += dy[i] * h[i] * rstd;
+      }
+      if (p.dh == nullptr) continue;
+      T* dh = p.dh + row * p.dh_stride;
+      const T* dresidual = p.dresidual != nullptr ? p.dresidual + row * p.columns : nullptr;
+#pragma omp simd
+      for (int64_t i = 0; i < p.columns; ++i) {
+        T gradient = p.accumulate_dh ? dh[i] : T(0);
+        if (dresidual != nullptr) gradient += dresidual[i];
+        if (dy != nullptr) {
+          const T scaled = p.weight != nullptr ? dy[i] * p.weight[i] : dy[i];
+          gradient += rstd * scaled - projection * h[i];
+        }
+        dh[i] = gradient;
+      }
+    }
+  }
+  if (!wants_weight) return;
+  for (int64_t block = 0; block < blocks; ++block) {
+#pragma omp simd
+    for (int64_t i = 0; i < p.columns; ++i)
+      p.dweight[i] += partial[static_cast<size_t>(block * p.columns + i)];
+  }
+}
+
+template void rms_norm_forward(const RmsNormForward<float>&);
+template void rms_norm_forward(const RmsNormForward<double>&);
+template void rms_norm_backward(const RmsNormBackward<float>&);
+template void rms_norm_backward(const RmsNormBackward<double>&);
+
+}  // namespace sluice::kernels::cpu

@@ -1,0 +1,19 @@
+// RMSNorm and its fusion with the residual addition in front of it (formula in kernels/norm/rms_norm.h).
+#pragma once
+
+#include "autograd/variable.h"
+
+namespace sluice::ops {
+
+// x [..., C], weight [C] or undefined (ones); normalises the last dimension.
+Variable rms_norm(const Variable& x, const Variable& weight, double eps);
+
+struct ResidualNorm {
+  Variable hidden;      // x + delta: the residual stream
+  Variable normalised;  // rms_norm of it
+};
+
+// The definition: hidden = add(x, delta); normalised = rms_norm(hidden, weight, eps). One pass over memory.
+ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variable& weight, double eps);
+
+}  // namespace sluice::ops
