@@ -1,0 +1,33 @@
+// How the N tokens of a packed batch fall into sequences, and where each sequence's recurrent state comes
+// from and goes to. A batch of B rows of T tokens has B sequences; rows cut at document boundaries have more.
+//
+// States live in slots, one a row of the batch: a sequence that continues its row reads the row's slot, one
+// that begins a document starts from zero, and the last sequence of a row leaves its state for the next
+// segment.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace sluice::ops {
+
+struct SequenceLayout {
+  std::vector<int64_t> offsets;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1]); may be empty
+  std::vector<int64_t> state_in;   // [S]: slot of the initial state, or -1 for a zero state
+  std::vector<int64_t> state_out;  // [S]: slot the final state is left in, or -1
+  int64_t slots = 0;               // rows of the state tensors
+
+  int64_t sequences() const { return static_cast<int64_t>(state_in.size()); }
+  int64_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }
+  int64_t longest() const;
+
+  // B rows of T tokens each; slot b is row b.
+  static SequenceLayout uniform(int64_t rows, int64_t length);
+  // The same rows, each cut where `starts` [rows * length] is non-zero (the first token of a row is no cut by
+  // itself: it continues the row's slot unless flagged).
+  static SequenceLayout cut_at(int64_t rows, int64_t length, const std::vector<int32_t>& starts);
+  // Error(kInternal) when offsets or slots are inconsistent, or the tokens are not `tokens`.
+  void validate(int64_t tokens) const;
+};
+
+}  // namespace sluice::ops
