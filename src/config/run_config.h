@@ -1,14 +1,17 @@
-// A run: what `train --config FILE` reads. Every section is optional in the file but `model` and `data`;
-// defaults stand here. `model` is the Hugging Face config.json of the family and is read by src/model.
+// A run: what `train --config FILE` reads. Required in the file are `model`, `data.train`, `train.steps` and
+// `train.sequence_length`; every other key has the default that stands here. `model` is the Hugging Face
+// config.json of the family and is read by src/model.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json.hpp>  // RunConfig holds a Json by value
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "config/json.h"
+#include "config/problems.h"
 
 namespace sluice {
 
@@ -22,10 +25,10 @@ struct DataConfig {
   std::vector<DataSource> validation;  // same forms; empty: no validation
   std::string tokenizer;               // sentencepiece model, copied into checkpoints; needed for samples
   bool shuffle = true;
-  uint64_t seed = 0;                   // of the order in which sequences are visited
+  uint64_t seed = 0;  // of the order in which sequences are visited
   bool reset_state_at_document = false;
   std::optional<int64_t> document_token;  // first token of each document; default: the model's bos_token_id
-  int64_t prefetch = 4;                // batches prepared ahead
+  int64_t prefetch = 4;                   // batches prepared ahead
 };
 
 struct OptimizerConfig {
@@ -35,9 +38,9 @@ struct OptimizerConfig {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
-  bool decay_embeddings = false;        // else embeddings and the output projection tied to them are not decayed
+  bool decay_embeddings = false;  // else embeddings and the output projection tied to them are not decayed
   bool decay_norms_and_biases = false;
-  double grad_clip = 1.0;               // global norm; 0 switches clipping off
+  double grad_clip = 1.0;  // global norm; 0 switches clipping off
 };
 
 enum class ScheduleKind { kCosine, kLinear, kConstant, kWsd };
@@ -53,49 +56,49 @@ struct ScheduleConfig {
 enum class Recompute { kNone, kSelective, kLayer };
 
 struct TrainConfig {
-  int64_t steps = 0;                 // required, >= 1
-  int64_t sequence_length = 0;       // required; tokens of one training sequence, over all its segments
-  int64_t micro_batch_sequences = 1; // sequences of one forward and backward
-  int64_t global_batch_tokens = 0;   // 0: one micro batch; otherwise a multiple of micro batch x length
-  int64_t segments = 1;              // truncated backpropagation: the sequence in n parts, state carried over
+  int64_t steps = 0;                  // required, >= 1
+  int64_t sequence_length = 0;        // required; tokens of one training sequence, over all its segments
+  int64_t micro_batch_sequences = 1;  // sequences of one forward and backward
+  int64_t global_batch_tokens = 0;    // 0: one micro batch; otherwise a multiple of micro batch x length
+  int64_t segments = 1;  // truncated backpropagation: the sequence in n parts, state carried over
   Recompute recompute = Recompute::kNone;
-  uint64_t seed = 0;                 // of the initial weights and of samples
-  std::string device = "auto";       // "auto", "cpu", "cuda"
-  std::string dtype = "auto";        // compute type: "auto", "float32", "bfloat16", "float64"
-  int64_t threads = 0;               // CPU threads; 0: all cores
-  std::string output_dir;            // default: runs/<name of the config file>
-  std::string init_from;             // Hugging Face directory whose weights the run starts from
-  std::string nonfinite = "skip";    // "skip" the step, or "stop"
-  int64_t nonfinite_limit = 10;      // stop with exit code 17 after so many skipped steps in a row
-  int64_t validate_every = 0;        // steps; 0: never
+  uint64_t seed = 0;               // of the initial weights and of samples
+  std::string device = "auto";     // "auto", "cpu", "cuda"
+  std::string dtype = "auto";      // compute type: "auto", "float32", "bfloat16", "float64"
+  int64_t threads = 0;             // CPU threads; 0: all cores
+  std::string output_dir;          // default, filled in on reading: runs/<name>
+  std::string init_from;           // Hugging Face directory whose weights the run starts from
+  std::string nonfinite = "skip";  // "skip" the step, or "stop"
+  int64_t nonfinite_limit = 10;    // stop with exit code 17 after so many skipped steps in a row
+  int64_t validate_every = 0;      // steps; 0: never
   int64_t validate_sequences = 64;
-  int64_t sample_every = 0;          // steps; 0: never
+  int64_t sample_every = 0;  // steps; 0: never
   int64_t sample_tokens = 64;
   std::vector<std::string> sample_prompts = {""};
   double sample_temperature = 0.8;
 };
 
 struct CheckpointConfig {
-  int64_t every = 1000;           // steps; 0: only at the end and on a signal
-  double every_minutes = 0;       // 0: off
-  int64_t keep_last = 2;          // >= 2
-  int64_t keep_every = 0;         // steps; checkpoints at multiples are kept for good
-  std::string verify = "full";    // "full": sizes and hashes before loading; "size": sizes only
+  int64_t every = 1000;         // steps; 0: only at the end and on a signal
+  double every_minutes = 0;     // 0: off
+  int64_t keep_last = 2;        // >= 2
+  int64_t keep_every = 0;       // steps; checkpoints at multiples are kept for good
+  std::string verify = "full";  // "full": sizes and hashes before loading; "size": sizes only
 };
 
 struct LogConfig {
-  int64_t every = 1;              // steps between log lines
+  int64_t every = 1;  // steps between log lines
   bool tensorboard = true;
   std::string progress = "auto";  // "auto", "on", "off"
 };
 
 struct ParallelConfig {
-  int64_t world_size = 1;         // processes expected; another number found at start is an error
+  int64_t world_size = 1;  // processes expected; another number found at start is an error
 };
 
 struct RunConfig {
-  std::string name;               // stem of the file name
-  Json model;                     // object
+  std::string name;  // "name" of the file; default: stem of the file name
+  Json model;        // object
   DataConfig data;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
@@ -106,9 +109,10 @@ struct RunConfig {
 };
 
 // Reads a run from `path` with `overrides` ("optimizer.lr=1e-3", value in JSON, or a bare word for a string)
-// applied on top. "model" may be an object or the path of a file, taken relative to the config file first, then
-// to the working directory. Problems of every section but `model` are added to `problems`, never thrown;
-// a file that is no JSON object throws Error(kUsage).
+// applied on top. "model" may be an object or the path of a file, taken relative to the config file first,
+// then to the working directory. Problems of every section but `model` are added to `problems`, never thrown;
+// a file that is no JSON object throws Error(kUsage). Other paths are taken as they are, relative to the
+// working directory, and not looked up. Where problems were added, the result is not to be used.
 RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                           Problems& problems);
 
