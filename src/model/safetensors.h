@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/file.h"
+#include "model/named_tensor.h"
 #include "model/safetensors_header.h"
 #include "tensor/tensor.h"
 
@@ -64,11 +65,6 @@ class SafetensorsFile {
   std::map<std::string, size_t, std::less<>> index_;  // into header_.tensors
 };
 
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;  // on the CPU, of any dtype, strided or not
-};
-
 struct SafetensorsOptions {
   std::optional<DType> floating;           // converts floating tensors to this type
   Metadata metadata = {{"format", "pt"}};  // transformers refuses files without "format"
@@ -82,7 +78,8 @@ struct WrittenFile {
 };
 
 // Writes tensors in the format's order, by alignment and then by name, whatever the order given. Names must
-// differ. A file that cannot be finished is removed. Error(kCheckpoint).
+// differ and the tensors lie on the CPU, strided or not. A file that cannot be finished is removed.
+// Error(kCheckpoint).
 WrittenFile write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                               const SafetensorsOptions& options = {});
 // `options.floating` must be unset: streams have their type.

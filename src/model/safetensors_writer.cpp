@@ -56,9 +56,9 @@ WrittenFile write_safetensors(const std::filesystem::path& path, std::vector<Ten
     write(std::as_bytes(std::span(header)));
     for (size_t i = 0; i < streams.size(); ++i) {
       streams[i].stream(write);
-      SLUICE_CHECK(file.size() == static_cast<int64_t>(header.size()) + tensors[i].end, kInternal,
-                   "{}: tensor {} gave {} bytes too many", path.string(), printable(tensors[i].name),
-                   file.size() - static_cast<int64_t>(header.size()) - tensors[i].end);
+      const int64_t end = static_cast<int64_t>(header.size()) + tensors[i].end;
+      SLUICE_CHECK(file.size() == end, kInternal, "{}: tensor {} was written up to byte {} instead of {}",
+                   path.string(), printable(tensors[i].name), file.size(), end);
     }
     if (options.sync) file.sync();
     file.close();
