@@ -21,9 +21,10 @@ size_t terminal_width() {
 
 }  // namespace
 
-Progress::Progress(std::string title, double total, std::string unit, Mode mode)
+Progress::Progress(std::string title, double total, std::string unit, Mode mode, double done_before)
     : title_(std::move(title)),
       total_(total),
+      done_before_(done_before),
       unit_(std::move(unit)),
       live_(mode != Mode::kOff && ::isatty(STDERR_FILENO) == 1),
       plain_(mode != Mode::kOff && !live_),
@@ -38,7 +39,7 @@ void Progress::update(double done, std::string_view detail) {
   if (!(live_ && since_drawn >= 0.1) && !(plain_ && since_drawn >= 30.0)) return;
   last_drawn_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const double speed = elapsed > 0 ? done / elapsed : 0;
+  const double speed = elapsed > 0 ? (done - done_before_) / elapsed : 0;
   std::string text = title_ + "  " + format_count(done);
   if (total_ > 0) text += fmt::format("/{} {}  {:.0f}%", format_count(total_), unit_, 100.0 * done / total_);
   if (total_ <= 0) text += " " + unit_;

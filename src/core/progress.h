@@ -13,8 +13,8 @@ class Progress {
  public:
   enum class Mode { kAuto, kOn, kOff };
 
-  // `total` in `unit`s ("MB", "tokens", "steps"); 0 when unknown.
-  Progress(std::string title, double total, std::string unit, Mode mode = Mode::kAuto);
+  // `total` in `unit`s ("MB", "tokens", "steps"); 0 when unknown. `done_before` of them were done by an earlier run.
+  Progress(std::string title, double total, std::string unit, Mode mode = Mode::kAuto, double done_before = 0);
   ~Progress();  // clears the live line
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -29,6 +29,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   std::string title_;
   double total_;
+  double done_before_;
   std::string unit_;
   bool live_;
   bool plain_;
