@@ -21,8 +21,9 @@ template <class Whole>
 std::vector<NamedTensor> named_parts(const LanguageModel& model, Whole&& whole) {
   std::vector<NamedTensor> named;
   for (const nn::Parameter* parameter : model.parameters()) {
+    const Tensor tensor = whole(*parameter);
     for (const nn::CheckpointPart& part : parameter->parts()) {
-      named.push_back({part.name, parameter->part_of(whole(*parameter), part)});
+      named.push_back({part.name, parameter->part_of(tensor, part)});
     }
   }
   return named;

@@ -1,0 +1,63 @@
+#include "train/run_plan.h"
+
+#include <fmt/core.h>
+
+#include "core/progress.h"
+#include "train/trainer.h"
+
+namespace sluice {
+namespace {
+
+// Floats kept for backward of one token in one layer, from what the ops save: two norms (input and output),
+// the mixer's projections, output and gated output, gate and up, their product, and the residual stream.
+int64_t activation_bytes_per_token(const ModelConfig& model, Recompute recompute, int64_t element) {
+  const int64_t hidden = model.hidden_size;
+  const int64_t layer = 12 * hidden + 4 * model.mlp_width();
+  const int64_t kept = recompute == Recompute::kLayer ? 2 * hidden : layer;
+  // Under recomputation one layer at a time is whole; the head's chunk of logits is counted elsewhere.
+  const int64_t live_layer = recompute == Recompute::kLayer ? layer : 0;
+  return element * (model.num_hidden_layers * kept + live_layer + 4 * hidden);
+}
+
+}  // namespace
+
+RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
+  const LanguageModel shapes(model);
+  const int64_t element = size_of(compute_dtype(run.train));
+  RunPlan plan;
+  plan.parameters = shapes.parameter_count();
+  plan.weight_bytes = plan.gradient_bytes = plan.parameters * element;
+  plan.optimizer_bytes = 2 * plan.weight_bytes;
+  const int64_t segment_tokens =
+      run.train.micro_batch_sequences * run.train.sequence_length / run.train.segments;
+  constexpr int64_t kLogitsChunk = int64_t{16} << 20;
+  plan.activation_bytes = segment_tokens * activation_bytes_per_token(model, run.train.recompute, element) +
+                          model.vocab_size * model.hidden_size * element + kLogitsChunk;
+  plan.steps = run.train.steps;
+  plan.accumulation = accumulation_steps(run.train);
+  plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length;
+  plan.flops_per_token = 3.0 * shapes.forward_flops_per_token(run.train.sequence_length);
+  plan.checkpoint_bytes = 3 * plan.weight_bytes;
+  plan.checkpoints_kept = run.checkpoint.keep_last;
+  if (run.checkpoint.keep_every > 0) plan.checkpoints_kept += plan.steps / run.checkpoint.keep_every;
+  return plan;
+}
+
+std::string RunPlan::to_string() const {
+  const auto bytes = [](int64_t count) { return format_bytes(static_cast<double>(count)); };
+  const auto count = [](double value) { return format_count(value); };
+  std::string text;
+  text += fmt::format("parameters      {} ({})\n", parameters, count(static_cast<double>(parameters)));
+  text += fmt::format("device memory   {}: weights {}, gradients {}, optimizer {}, activations about {}\n",
+                      bytes(device_bytes()), bytes(weight_bytes), bytes(gradient_bytes),
+                      bytes(optimizer_bytes), bytes(activation_bytes));
+  text += fmt::format("steps           {} of {} tokens ({} micro batches each), {} tokens in all\n", steps,
+                      tokens_per_step, accumulation, count(static_cast<double>(total_tokens())));
+  text += fmt::format("arithmetic      {}FLOP a token, {}FLOP in all\n", count(flops_per_token),
+                      count(flops_per_token * static_cast<double>(total_tokens())));
+  text += fmt::format("disk            {} a checkpoint, {} kept: {}", bytes(checkpoint_bytes),
+                      checkpoints_kept, bytes(checkpoint_bytes * (checkpoints_kept + 1)));
+  return text;
+}
+
+}  // namespace sluice

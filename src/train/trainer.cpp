@@ -1,0 +1,131 @@
+#include "train/trainer.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "model/model_weights.h"
+#include "model/weight_directory.h"
+#include "train/checkpoint_store.h"
+
+namespace sluice {
+namespace {
+
+bool is_decayed(const nn::Parameter& parameter, const OptimizerConfig& config) {
+  switch (parameter.role()) {
+    case nn::ParameterRole::kMatrix:
+    case nn::ParameterRole::kConvolution:
+      return true;
+    case nn::ParameterRole::kEmbedding:
+      return config.decay_embeddings;
+    case nn::ParameterRole::kNorm:
+    case nn::ParameterRole::kBias:
+      return config.decay_norms_and_biases;
+  }
+  return true;
+}
+
+std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const RunConfig& run) {
+  const auto parameters = model.parameters();
+  std::vector<ArenaEntry> entries;
+  for (const nn::Parameter* parameter : parameters) {
+    entries.push_back({parameter->name(), parameter->shape(), is_decayed(*parameter, run.optimizer)});
+  }
+  auto arena = std::make_unique<ParameterArena>(entries, compute_dtype(run.train), compute_device(run.train));
+  for (size_t i = 0; i < parameters.size(); ++i) parameters[i]->bind(arena->weight(i), arena->gradient(i));
+  return arena;
+}
+
+LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model) {
+  LoaderOptions options;
+  for (const DataSource& source : run.data.train) options.sources.push_back({source.path, source.weight});
+  options.sequence_length = run.train.sequence_length;
+  options.rows = run.train.micro_batch_sequences;
+  options.vocabulary_size = model.vocab_size;
+  options.shuffle = run.data.shuffle;
+  options.seed = run.data.seed;
+  options.document_token = run.data.document_token ? run.data.document_token : model.bos_token_id;
+  options.reset_at_documents = run.data.reset_state_at_document;
+  options.prefetch = run.data.prefetch;
+  return options;
+}
+
+// The moments of every parameter under its checkpoint names.
+template <class View>
+std::vector<NamedTensor> named_moments(const LanguageModel& model, View&& view) {
+  size_t index = 0;
+  return named_parts(model, [&](const nn::Parameter&) { return view(index++); });
+}
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& run, const ModelConfig& model)
+    : run_(run), model_(std::make_unique<LanguageModel>(model)), faults_(FaultPlan::from_environment()) {
+  arena_ = place_in_arena(*model_, run);
+  SLUICE_CHECK(
+      run.train.segments == 1 || model_->trains_with_state(), kUsage,
+      "train.segments is {}, but softmax attention layers cannot be trained over a carried state; use "
+      "train.segments 1, or a model whose layers all have a recurrent state",
+      run.train.segments);
+  optimizer_ = std::make_unique<AdamW>(*arena_, AdamWOptions{run.optimizer.beta1, run.optimizer.beta2,
+                                                             run.optimizer.eps, run.optimizer.weight_decay});
+  loader_ = std::make_unique<Loader>(loader_options(run, model));
+  state_.data_fingerprint = loader_->fingerprint();
+  model_->initialize_weights(run.train.seed);
+}
+
+double Trainer::flops_per_token() const {
+  return 3.0 * model_->forward_flops_per_token(run_.train.sequence_length);
+}
+
+void Trainer::initialize_from(const std::filesystem::path& directory) {
+  load_weights(*model_, WeightDirectory(directory));
+}
+
+void Trainer::restore(const std::filesystem::path& checkpoint) {
+  initialize_from(checkpoint);
+  load_moments(checkpoint, first_moments(), second_moments());
+  const uint64_t fingerprint = state_.data_fingerprint;
+  state_ = read_trainer_state(checkpoint);
+  state_.data_fingerprint = fingerprint;
+  optimizer_->set_updates(state_.updates);
+  loader_->seek(state_.cursor);
+}
+
+std::vector<NamedTensor> Trainer::first_moments() const {
+  return named_moments(*model_, [&](size_t i) { return arena_->first_moment(i); });
+}
+
+std::vector<NamedTensor> Trainer::second_moments() const {
+  return named_moments(*model_, [&](size_t i) { return arena_->second_moment(i); });
+}
+
+bool Trainer::weights_are_finite() const {
+  return dispatch_compute(arena_->weights().dtype(), "weights_are_finite", [&]<class T>() {
+    const T* weights = arena_->weights().data<T>();
+    int64_t bad = 0;
+#pragma omp parallel for reduction(+ : bad)
+    for (int64_t i = 0; i < arena_->elements(); ++i) bad += std::isfinite(weights[i]) ? 0 : 1;
+    return bad == 0;
+  });
+}
+
+DType compute_dtype(const TrainConfig& config) {
+  if (config.dtype == "auto") return DType::kF32;
+  const DType dtype = parse_dtype(config.dtype);
+  SLUICE_CHECK(dtype == DType::kF32 || dtype == DType::kF64, kUsage,
+               "train.dtype \"{}\" needs a GPU; the CPU computes in float32 or float64", config.dtype);
+  return dtype;
+}
+
+Device compute_device(const TrainConfig& config) {
+  SLUICE_CHECK(config.device != "cuda", kUsage,
+               "train.device is \"cuda\", but this build has no CUDA kernels; use \"cpu\" or \"auto\"");
+  return Device::kCpu;
+}
+
+int64_t accumulation_steps(const TrainConfig& config) {
+  const int64_t micro_batch = config.micro_batch_sequences * config.sequence_length;
+  return config.global_batch_tokens == 0 ? 1 : config.global_batch_tokens / micro_batch;
+}
+
+}  // namespace sluice

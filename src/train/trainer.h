@@ -1,0 +1,73 @@
+// Model, parameter arena, optimizer and data of one run, and the training step that ties them together. Knows
+// nothing of files that are written, of signals or of people watching: that is the loop's (training_loop.h).
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "config/run_config.h"
+#include "data/loader.h"
+#include "model/language_model.h"
+#include "optim/adamw.h"
+#include "train/fault.h"
+#include "train/trainer_state.h"
+
+namespace sluice {
+
+struct StepResult {
+  int64_t step = 0;          // number of the step, from 1
+  double loss = 0;           // mean over the labels of the global batch, nats
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+  int64_t tokens = 0;    // of the global batch
+  bool skipped = false;  // loss or gradient was not finite: weights and moments are as before
+};
+
+class Trainer {
+ public:
+  // Allocates everything and draws the initial weights. Errors as the parts throw them; Error(kUsage) when
+  // model and run do not go together (segments over layers whose state cannot be carried, an unsupported
+  // device or dtype).
+  Trainer(const RunConfig& run, const ModelConfig& model);
+
+  // One optimizer step over the next global batch: train_step.cpp.
+  StepResult step();
+
+  const LanguageModel& model() const { return *model_; }
+  const ParameterArena& arena() const { return *arena_; }
+  const Loader& loader() const { return *loader_; }
+  const TrainerState& state() const { return state_; }
+  // Mean |FLOPs| of one trained token, forward and backward.
+  double flops_per_token() const;
+
+  // Weights, moments and counters of a checkpoint directory; the loader goes on at its cursor.
+  // Error(kCheckpoint) when the checkpoint is of another shape.
+  void restore(const std::filesystem::path& checkpoint);
+  // Weights alone, from any Hugging Face directory.
+  void initialize_from(const std::filesystem::path& directory);
+  // What a checkpoint holds besides the weights: the moments, under the weights' names.
+  std::vector<NamedTensor> first_moments() const;
+  std::vector<NamedTensor> second_moments() const;
+  bool weights_are_finite() const;
+
+ private:
+  double forward_backward(const Batch& batch, double labels);
+  std::vector<Batch> next_global_batch();
+
+  RunConfig run_;
+  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<ParameterArena> arena_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Loader> loader_;
+  TrainerState state_;
+  FaultPlan faults_;
+};
+
+// The compute type and device a run asks for, with "auto" decided. Error(kUsage) for what this build lacks.
+DType compute_dtype(const TrainConfig& config);
+Device compute_device(const TrainConfig& config);
+
+// Micro batches whose gradients add up to one step.
+int64_t accumulation_steps(const TrainConfig& config);
+
+}  // namespace sluice

@@ -1,0 +1,138 @@
+#include "train/training_loop.h"
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/log.h"
+#include "core/progress.h"
+#include "data/token_stream.h"
+#include "data/tokenizer.h"
+#include "train/checkpoint_store.h"
+#include "train/evaluation.h"
+#include "train/run_checkpoint.h"
+#include "train/run_plan.h"
+#include "train/stop_signal.h"
+#include "train/text_sampler.h"
+#include "train/trainer.h"
+#include "train/training_log.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+// What happens between steps: validation, samples, checkpoints.
+class RunLoop {
+ public:
+  RunLoop(const RunConfig& run, const ModelConfig& model, const std::string& resume)
+      : run_(run),
+        checkpoints_(run, model),
+        trainer_(run, model),
+        state_(checkpoints_.start(trainer_, resume)),
+        log_(run, run.train.output_dir, state_, trainer_.flops_per_token()) {
+    if (!run.data.tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(run.data.tokenizer);
+    if (!run.data.validation.empty()) open_validation(model);
+  }
+
+  int run() {
+    if (state_.step >= run_.train.steps) {
+      log::info("the run is complete: {} steps; raise train.steps to go on", state_.step);
+      return 0;
+    }
+    const auto last_save = Clock::now();
+    last_save_ = last_save;
+    while (state_.step < run_.train.steps) {
+      const auto start = Clock::now();
+      const StepResult result = trainer_.step();
+      const double seconds = seconds_since(start);
+      state_ = trainer_.state();
+      seconds_ += seconds;
+      log_.step(result, state_, seconds);
+      stop_on_numerics(result);
+      if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
+      if (is_due(state_.step, run_.train.sample_every)) sample();
+      faults_.at_step_end(state_.step);
+      if (signal_.requested() && !finished()) {
+        save();
+        log::info("stopped by {} after step {}; the same command goes on from there", signal_.name(), state_.step);
+        return static_cast<int>(ErrorKind::kStopped);
+      }
+      if (finished() || is_due(state_.step, run_.checkpoint.every) || minutes_passed()) save();
+    }
+    return 0;
+  }
+
+ private:
+  bool finished() const { return state_.step >= run_.train.steps; }
+
+  bool minutes_passed() const {
+    return run_.checkpoint.every_minutes > 0 && seconds_since(last_save_) > 60 * run_.checkpoint.every_minutes;
+  }
+
+  void open_validation(const ModelConfig& model) {
+    std::vector<std::filesystem::path> paths;
+    for (const DataSource& source : run_.data.validation) {
+      for (const auto& path : expand_sources(source.path)) paths.push_back(path);
+    }
+    validation_ = std::make_unique<TokenStream>(paths);
+    validation_->check_vocabulary(model.vocab_size);
+  }
+
+  void validate() {
+    if (!validation_ || run_.train.validate_every == 0) return;
+    const auto result = sluice::validate(trainer_.model(), *validation_, run_.train.sequence_length,
+                                         run_.train.validate_sequences);
+    log_.validation(state_.step, result.loss, result.tokens);
+  }
+
+  void sample() {
+    for (const std::string& prompt : run_.train.sample_prompts) {
+      log_.sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, sampling_options(prompt)));
+    }
+  }
+
+  void save() {
+    state_.log_bytes = log_.log_bytes();
+    state_.timing_bytes = log_.timing_bytes();
+    state_.seconds += std::exchange(seconds_, 0.0);
+    checkpoints_.save(trainer_, state_);
+    last_save_ = Clock::now();
+  }
+
+  void stop_on_numerics(const StepResult& result) {
+    if (!result.skipped) return;
+    const bool at_limit = state_.skipped_in_a_row >= run_.train.nonfinite_limit;
+    if (run_.train.nonfinite != "stop" && !at_limit) return;
+    save();
+    SLUICE_FAIL(kNumerics,
+                "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
+                "limit {}). The weights before them are saved; lower optimizer.lr or look at the data",
+                result.step, result.loss, result.gradient_norm, state_.skipped_in_a_row, run_.train.nonfinite,
+                run_.train.nonfinite_limit);
+  }
+
+  RunConfig run_;
+  StopSignal signal_;
+  RunCheckpoints checkpoints_;
+  Trainer trainer_;
+  TrainerState state_;
+  TrainingLog log_;
+  FaultPlan faults_ = FaultPlan::from_environment();
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<TokenStream> validation_;
+  Clock::time_point last_save_;
+  double seconds_ = 0;  // trained since the last save
+};
+
+}  // namespace
+
+int run_training(const RunConfig& run, const ModelConfig& model, const std::string& resume) {
+  return RunLoop(run, model, resume).run();
+}
+
+}  // namespace sluice
