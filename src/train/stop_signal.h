@@ -1,0 +1,20 @@
+// SIGTERM, SIGINT and SIGUSR1 as a request to save and stop. The first of each kind is only noted; a second
+// of the same kind does what it does by default, which ends the process at once (exit status 128 + number in
+// a shell).
+#pragma once
+
+namespace sluice {
+
+// One at a time. The earlier handlers are put back at the end.
+class StopSignal {
+ public:
+  StopSignal();
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  bool requested() const;
+  const char* name() const;  // of the first signal that came, "SIGTERM"; "" before
+};
+
+}  // namespace sluice
