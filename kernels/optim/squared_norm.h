@@ -1,0 +1,25 @@
+// The sum of squares of a flat range in double, the same bits for any number of threads, and how many of its
+// elements are NaN or infinite (the sum is then not finite either).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/stream.h"
+
+namespace sluice::kernels {
+
+template <class T>
+struct SquaredNormParams {
+  int64_t count = 0;
+  const T* x = nullptr;           // [count]
+  double* sum = nullptr;          // [1]
+  int64_t* non_finite = nullptr;  // [1]
+  Stream stream = nullptr;
+};
+
+namespace cpu {
+template <class T>
+void squared_norm(const SquaredNormParams<T>& params);
+}
+
+}  // namespace sluice::kernels
