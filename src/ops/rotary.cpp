@@ -1,0 +1,93 @@
+#include "ops/rotary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/tape.h"
+#include "core/error.h"
+#include "kernels/rope/rotary.h"
+#include "ops/check.h"
+
+namespace sluice::ops {
+namespace {
+
+std::vector<int64_t> distinct_of(const std::vector<int64_t>& positions) {
+  std::vector<int64_t> distinct = positions;
+  // A batch's positions come as a few ascending runs; a single one needs no sorting.
+  if (!std::is_sorted(distinct.begin(), distinct.end())) std::sort(distinct.begin(), distinct.end());
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  return distinct;
+}
+
+Tensor places_of(const std::vector<int64_t>& positions, const std::vector<int64_t>& distinct) {
+  std::vector<int32_t> places(positions.size());
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const bool follows = i > 0 && positions[i] == positions[i - 1] + 1;
+    const auto place =
+        follows ? places[i - 1] + 1
+                : std::lower_bound(distinct.begin(), distinct.end(), positions[i]) - distinct.begin();
+    places[i] = static_cast<int32_t>(place);
+  }
+  return Tensor::from<int32_t>(Shape{static_cast<int64_t>(places.size())}, places);
+}
+
+void turn(const Tensor& x, const RotaryTable& table, int64_t heads, bool inverse, const GradientTarget& y) {
+  dispatch_compute(x.dtype(), "rotary", [&]<class T>() {
+    kernels::RotaryParams<T> p;
+    p.rows = x.size(0), p.heads = heads, p.half = table.head_dim / 2;
+    p.inverse = inverse;
+    p.place = table.place.data<int32_t>();
+    p.cosines = table.cosines.data<T>(), p.sines = table.sines.data<T>();
+    p.x = x.data<T>(), p.x_stride = x.row_stride();
+    p.y = y.tensor.data<T>(), p.y_stride = y.tensor.row_stride();
+    p.accumulate = y.accumulate;
+    kernels::cpu::rotary(p);
+  });
+}
+
+}  // namespace
+
+RotaryTable make_rotary_table(const std::vector<int64_t>& positions, int64_t head_dim, double theta,
+                              DType dtype, Device device) {
+  SLUICE_CHECK(head_dim > 0 && head_dim % 2 == 0, kInternal, "[rotary] expected an even head size, got {}",
+               head_dim);
+  SLUICE_CHECK(theta > 0, kInternal, "[rotary] expected theta > 0, got {}", theta);
+  const std::vector<int64_t> distinct = distinct_of(positions);
+  SLUICE_CHECK(distinct.empty() || distinct.front() >= 0, kInternal,
+               "[rotary] expected positions >= 0, got {}", distinct.front());
+  const auto count = static_cast<int64_t>(distinct.size());
+  SLUICE_CHECK(count <= std::numeric_limits<int32_t>::max(), kInternal,
+               "[rotary] expected fewer than 2^31 distinct positions, got {}", count);
+  const int64_t half = head_dim / 2;
+  std::vector<double> inverse_frequencies(static_cast<size_t>(half));
+  for (int64_t i = 0; i < half; ++i) {
+    inverse_frequencies[static_cast<size_t>(i)] =
+        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+  }
+  RotaryTable table;
+  table.head_dim = head_dim;
+  table.place = places_of(positions, distinct);
+  table.cosines = Tensor::empty(Shape{count, half}, dtype, device);
+  table.sines = Tensor::empty(Shape{count, half}, dtype, device);
+  dispatch_compute(dtype, "rotary", [&]<class T>() {
+    kernels::RotaryTableParams<T> p;
+    p.positions = count, p.half = half;
+    p.position = distinct.data(), p.inverse_frequencies = inverse_frequencies.data();
+    p.cosines = table.cosines.data<T>(), p.sines = table.sines.data<T>();
+    kernels::cpu::rotary_table(p);
+  });
+  return table;
+}
+
+Variable rotary(const Variable& x, const RotaryTable& table, int64_t heads) {
+  require_like("rotary", "the table", table.cosines, x.value());
+  require_shape("rotary", "x", x.value(), Shape{table.tokens(), heads * table.head_dim});
+  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  turn(x.value(), table, heads, false, {y, false});
+  return Tape::record_one("rotary", {x}, y, [table, heads](BackwardContext& context) {
+    turn(context.output_gradient(0), table, heads, true, context.target(0));
+  });
+}
+
+}  // namespace sluice::ops
