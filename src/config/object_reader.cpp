@@ -157,7 +157,6 @@ std::string ObjectReader::suggestion(std::string_view key) const {
     best = path;
   };
   for (const std::string& candidate : asked_) {
-    if (find(candidate)) continue;  // it is there already, and cannot be meant twice
     if (const auto distance = slip_distance(key, candidate)) {
       consider(path_of(candidate), static_cast<double>(*distance));
     }

@@ -56,8 +56,7 @@ Json& step_into(Json& parent, const std::string& key, std::string_view text, con
   const auto index = as_index(key);
   SLUICE_CHECK(index && *index <= parent.size(), kUsage, "{}: {} is a list of {}, {} is no index of it",
                printable(text), printable(walked), parent.size(), printable(key));
-  if (*index == parent.size()) parent.push_back(nullptr);
-  return parent[*index];
+  return parent[*index];  // one past the end appends
 }
 
 }  // namespace
