@@ -13,6 +13,7 @@
 #include "dist/launch.h"
 #include "kernels/gemm/blas_setup.h"
 #include "train/run_plan.h"
+#include "train/trainer.h"
 #include "train/training_loop.h"
 
 namespace {
@@ -55,7 +56,7 @@ int train(const Arguments& arguments) {
     return 0;
   }
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,
-            plan.steps, plan.tokens_per_step, name_of(compute_device_of(run)), omp_get_max_threads(),
+            plan.steps, plan.tokens_per_step, name_of(compute_device(run.train)), omp_get_max_threads(),
             kernels::cpu::blas_description());
   return run_training(run, model, arguments.resume);
 }

@@ -8,6 +8,15 @@
 #include "train/trainer.h"
 
 namespace sluice {
+namespace {
+
+// A fault for tests: one gradient that is no number.
+void poison(const Tensor& gradients) {
+  dispatch_compute(gradients.dtype(), "poison",
+                   [&]<class T>() { gradients.data<T>()[0] = std::numeric_limits<T>::quiet_NaN(); });
+}
+
+}  // namespace
 
 StepResult Trainer::step() {
   const std::vector<Batch> batches = next_global_batch();
@@ -20,7 +29,7 @@ StepResult Trainer::step() {
     result.loss += forward_backward(batch, labels);
     result.tokens += batch.rows * batch.length;
   }
-  faults_.poison_gradient(state_.step + 1, arena_->gradients());
+  if (faults_.nan_at(state_.step + 1)) poison(arena_->gradients());
 
   result.step = state_.step + 1;
   result.gradient_norm = gradient_norm(*arena_);

@@ -8,6 +8,7 @@
 #include "config/run_config.h"
 #include "data/loader.h"
 #include "model/language_model.h"
+#include "model/named_tensor.h"
 #include "optim/adamw.h"
 #include "train/fault.h"
 #include "train/trainer_state.h"
@@ -37,7 +38,7 @@ class Trainer {
   const ParameterArena& arena() const { return *arena_; }
   const Loader& loader() const { return *loader_; }
   const TrainerState& state() const { return state_; }
-  // Mean |FLOPs| of one trained token, forward and backward.
+  // FLOPs of one trained token, forward and backward.
   double flops_per_token() const;
 
   // Weights, moments and counters of a checkpoint directory; the loader goes on at its cursor.

@@ -24,8 +24,8 @@ double seconds_since_epoch() {
 
 }  // namespace
 
-TrainingLog::TrainingLog(const RunConfig& run, const std::filesystem::path& directory, const TrainerState& state,
-                         double flops_per_token)
+TrainingLog::TrainingLog(const RunConfig& run, const std::filesystem::path& directory,
+                         const TrainerState& state, double flops_per_token)
     : run_(run),
       flops_per_token_(flops_per_token),
       log_(directory / "log.jsonl", state.log_bytes),
@@ -65,13 +65,13 @@ void TrainingLog::step(const StepResult& result, const TrainerState& state, doub
 
 void TrainingLog::show(const StepResult& result, const TrainerState& state, double tokens_per_second) {
   const auto peak = static_cast<double>(allocator_of(Device::kCpu).statistics().peak);
-  std::string text = fmt::format("loss {:.4f}  grad {:.3f}  lr {:.2e}  {} tok/s  mem {}", result.loss,
-                                 result.gradient_norm, result.learning_rate, format_count(tokens_per_second),
-                                 format_bytes(peak));
+  std::string text =
+      fmt::format("loss {:.4f}  grad {:.3f}  lr {:.2e}  {} tok/s  mem {}", result.loss, result.gradient_norm,
+                  result.learning_rate, format_count(tokens_per_second), format_bytes(peak));
   if (state.skipped > 0) text += fmt::format("  skipped {}", state.skipped);
   if (result.skipped) {
-    log::warning("step {}: loss {} or gradient norm {} is not finite; the step is skipped ({} in a row)", result.step,
-                 result.loss, result.gradient_norm, state.skipped_in_a_row);
+    log::warning("step {}: loss {} or gradient norm {} is not finite; the step is skipped ({} in a row)",
+                 result.step, result.loss, result.gradient_norm, state.skipped_in_a_row);
   }
   progress_.update(static_cast<double>(result.step), text);
   const auto now = Clock::now();
@@ -85,7 +85,8 @@ void TrainingLog::show(const StepResult& result, const TrainerState& state, doub
 
 void TrainingLog::validation(int64_t step, double loss, int64_t tokens) {
   log_.write(Json{{"step", step}, {"validation_loss", loss}, {"validation_tokens", tokens}});
-  log::info("step {}  validation loss {:.4f}, perplexity {:.2f}, {} tokens", step, loss, std::exp(loss), tokens);
+  log::info("step {}  validation loss {:.4f}, perplexity {:.2f}, {} tokens", step, loss, std::exp(loss),
+            tokens);
   if (!events_) return;
   events_->scalar("validation/loss", loss, step, seconds_since_epoch());
   events_->flush();
@@ -94,6 +95,11 @@ void TrainingLog::validation(int64_t step, double loss, int64_t tokens) {
 void TrainingLog::sample(int64_t step, const std::string& prompt, const std::string& text) {
   log_.write(Json{{"step", step}, {"prompt", prompt}, {"sample", text}});
   log::info("step {}  sample: {}{}", step, prompt, text);
+}
+
+void TrainingLog::sync() {
+  log_.sync();
+  timing_.sync();
 }
 
 }  // namespace sluice

@@ -1,6 +1,6 @@
-// Everything a run tells: a live line and a line every ten seconds on the terminal, log.jsonl with what the run
-// computed (the same bytes whenever the run is repeated or resumed), timing.jsonl with how fast, and a TensorBoard
-// event file.
+// Everything a run tells: a live line and a line every ten seconds on the terminal, log.jsonl with what the
+// run computed (the same bytes whenever the run is repeated or resumed), timing.jsonl with how fast, and a
+// TensorBoard event file.
 #pragma once
 
 #include <chrono>
@@ -24,6 +24,8 @@ class TrainingLog {
   void step(const StepResult& result, const TrainerState& state, double seconds);
   void validation(int64_t step, double loss, int64_t tokens);
   void sample(int64_t step, const std::string& prompt, const std::string& text);
+
+  void sync();  // the lines written so far are durable
 
   int64_t log_bytes() const { return log_.size(); }
   int64_t timing_bytes() const { return timing_.size(); }

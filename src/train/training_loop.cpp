@@ -1,28 +1,29 @@
 #include "train/training_loop.h"
 
 #include <chrono>
-#include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "core/file.h"
 #include "core/log.h"
-#include "core/progress.h"
+#include "data/token_formats.h"
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
-#include "train/checkpoint_store.h"
-#include "train/evaluation.h"
 #include "train/run_checkpoint.h"
-#include "train/run_plan.h"
 #include "train/stop_signal.h"
 #include "train/text_sampler.h"
 #include "train/trainer.h"
 #include "train/training_log.h"
+#include "train/window_scorer.h"
 
 namespace sluice {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
@@ -33,8 +34,10 @@ class RunLoop {
       : run_(run),
         checkpoints_(run, model),
         trainer_(run, model),
-        state_(checkpoints_.start(trainer_, resume)),
-        log_(run, run.train.output_dir, state_, trainer_.flops_per_token()) {
+        state_(started(resume)),
+        log_(run_, run.train.output_dir, state_, trainer_.flops_per_token()) {
+    write_file_atomically(std::filesystem::path(run.train.output_dir) / "run.json", dump_json(to_json(run)),
+                          ErrorKind::kCheckpoint);
     if (!run.data.tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(run.data.tokenizer);
     if (!run.data.validation.empty()) open_validation(model);
   }
@@ -44,8 +47,7 @@ class RunLoop {
       log::info("the run is complete: {} steps; raise train.steps to go on", state_.step);
       return 0;
     }
-    const auto last_save = Clock::now();
-    last_save_ = last_save;
+    last_save_ = Clock::now();
     while (state_.step < run_.train.steps) {
       const auto start = Clock::now();
       const StepResult result = trainer_.step();
@@ -59,7 +61,8 @@ class RunLoop {
       faults_.at_step_end(state_.step);
       if (signal_.requested() && !finished()) {
         save();
-        log::info("stopped by {} after step {}; the same command goes on from there", signal_.name(), state_.step);
+        log::info("stopped by {} after step {}; the same command goes on from there", signal_.name(),
+                  state_.step);
         return static_cast<int>(ErrorKind::kStopped);
       }
       if (finished() || is_due(state_.step, run_.checkpoint.every) || minutes_passed()) save();
@@ -68,10 +71,16 @@ class RunLoop {
   }
 
  private:
+  const TrainerState& started(const std::string& resume) {
+    checkpoints_.start(trainer_, resume);
+    return trainer_.state();
+  }
+
   bool finished() const { return state_.step >= run_.train.steps; }
 
   bool minutes_passed() const {
-    return run_.checkpoint.every_minutes > 0 && seconds_since(last_save_) > 60 * run_.checkpoint.every_minutes;
+    return run_.checkpoint.every_minutes > 0 &&
+           seconds_since(last_save_) > 60 * run_.checkpoint.every_minutes;
   }
 
   void open_validation(const ModelConfig& model) {
@@ -91,12 +100,18 @@ class RunLoop {
   }
 
   void sample() {
+    SamplingOptions options;
+    options.choice.temperature = run_.train.sample_temperature;
+    options.seed = run_.train.seed;
+    options.max_tokens = run_.train.sample_tokens;
     for (const std::string& prompt : run_.train.sample_prompts) {
-      log_.sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, sampling_options(prompt)));
+      log_.sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, options));
+      ++options.stream;
     }
   }
 
   void save() {
+    log_.sync();
     state_.log_bytes = log_.log_bytes();
     state_.timing_bytes = log_.timing_bytes();
     state_.seconds += std::exchange(seconds_, 0.0);
@@ -109,11 +124,12 @@ class RunLoop {
     const bool at_limit = state_.skipped_in_a_row >= run_.train.nonfinite_limit;
     if (run_.train.nonfinite != "stop" && !at_limit) return;
     save();
-    SLUICE_FAIL(kNumerics,
-                "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
-                "limit {}). The weights before them are saved; lower optimizer.lr or look at the data",
-                result.step, result.loss, result.gradient_norm, state_.skipped_in_a_row, run_.train.nonfinite,
-                run_.train.nonfinite_limit);
+    SLUICE_FAIL(
+        kNumerics,
+        "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
+        "limit {}). The weights before them are saved; lower optimizer.lr or look at the data",
+        result.step, result.loss, result.gradient_norm, state_.skipped_in_a_row, run_.train.nonfinite,
+        run_.train.nonfinite_limit);
   }
 
   RunConfig run_;

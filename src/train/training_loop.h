@@ -9,9 +9,10 @@
 
 namespace sluice {
 
-// Trains as `run` says, in run.train.output_dir. `resume`: "auto" continues from the newest valid checkpoint there,
-// or starts when there is none; "never" insists on a fresh directory; anything else is the checkpoint to go on from.
-// Returns the exit code: 0 when all steps are done, 75 when a signal stopped it after saving. Errors as Error.
+// Trains as `run` says, in run.train.output_dir. `resume`: "auto" continues from the newest valid checkpoint
+// there, or starts when there is none; "never" insists on a fresh directory; anything else is the checkpoint
+// to go on from. Returns the exit code: 0 when all steps are done, 75 when a signal stopped it after saving.
+// Errors as Error.
 int run_training(const RunConfig& run, const ModelConfig& model, const std::string& resume);
 
 }  // namespace sluice

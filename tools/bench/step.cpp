@@ -1,0 +1,136 @@
+// bench step: whole training steps, loader and optimizer included, on random tokens.
+#include <fmt/core.h>
+#include <omp.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "ceilings.h"
+#include "commands.h"
+#include "core/file.h"
+#include "core/progress.h"
+#include "core/random.h"
+#include "data/shard_writer.h"
+#include "timing.h"
+#include "train/trainer.h"
+
+namespace sluice::bench {
+namespace {
+
+struct Options {
+  std::string model = "configs/model/gla_6x256.json";
+  int64_t sequences = 4;
+  int64_t length = 256;
+  int warmup = 3;
+  int steps = 20;
+  int threads = 0;
+  std::string device = "cpu";
+  std::string dtype = "auto";
+  bool recompute = false;
+  std::string json;
+};
+
+// A shard of random tokens that is gone with the object.
+class RandomShard {
+ public:
+  RandomShard(int64_t vocabulary, int64_t tokens)
+      : directory_(std::filesystem::temp_directory_path() / fmt::format("sluice-bench-{}", ::getpid())) {
+    create_directories(directory_, ErrorKind::kData);
+    ShardWriter writer(directory_, "random", vocabulary, tokens);
+    const Philox random(1);
+    std::vector<int32_t> values(static_cast<size_t>(tokens));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<int32_t>(random.bits64(i) % static_cast<uint64_t>(vocabulary));
+    }
+    writer.append(values);
+    writer.finish();
+  }
+  ~RandomShard() {
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+  }
+  RandomShard(const RandomShard&) = delete;
+  RandomShard& operator=(const RandomShard&) = delete;
+
+  std::string path() const { return directory_.string(); }
+
+ private:
+  std::filesystem::path directory_;
+};
+
+int run(const Options& options) {
+  if (options.threads > 0) omp_set_num_threads(options.threads);
+  Problems problems;
+  const Json json = read_json_file(options.model, ErrorKind::kUsage);
+  const ModelConfig model = read_model_config(json, "", UnknownKeys::kRefuse, problems);
+  problems.throw_if_any(options.model, ErrorKind::kUsage);
+  const int64_t tokens_per_step = options.sequences * options.length;
+  const RandomShard shard(model.vocab_size, 8 * tokens_per_step + 1);
+
+  RunConfig run;
+  run.data.train = {{shard.path(), 1.0}};
+  run.train.steps = options.warmup + options.steps;
+  run.train.sequence_length = options.length;
+  run.train.micro_batch_sequences = options.sequences;
+  run.train.device = options.device;
+  run.train.dtype = options.dtype;
+  run.train.recompute = options.recompute ? Recompute::kLayer : Recompute::kNone;
+  Trainer trainer(run, model);
+  const Timing timing = time_repeated([&] { trainer.step(); }, options.warmup, options.steps);
+
+  const Ceilings ceilings = measure_ceilings();
+  const double tokens_per_second = static_cast<double>(tokens_per_step) / timing.median;
+  const double flops = tokens_per_second * trainer.flops_per_token();
+  const int64_t peak = allocator_of(Device::kCpu).statistics().peak;
+  fmt::print("{}: {} parameters, {} x {} tokens a step, {} threads\n", options.model,
+             trainer.model().parameter_count(), options.sequences, options.length, omp_get_max_threads());
+  fmt::print("{:.1f} ms a step (fastest {:.1f}, slowest {:.1f}, {} steps), {:.0f} tokens/s\n",
+             1e3 * timing.median, 1e3 * timing.fastest, 1e3 * timing.slowest, options.steps,
+             tokens_per_second);
+  fmt::print("{:.1f} GFLOP/s, {:.0f}% of a large matrix product's {:.1f}; peak memory {}\n", flops / 1e9,
+             100 * flops / ceilings.flops_per_second, ceilings.flops_per_second / 1e9,
+             format_bytes(static_cast<double>(peak)));
+  if (!options.json.empty()) {
+    const Json result = {{"model", options.model},
+                         {"parameters", trainer.model().parameter_count()},
+                         {"sequences", options.sequences},
+                         {"length", options.length},
+                         {"threads", omp_get_max_threads()},
+                         {"seconds_per_step", timing.median},
+                         {"tokens_per_second", tokens_per_second},
+                         {"flops_per_second", flops},
+                         {"ceiling_flops_per_second", ceilings.flops_per_second},
+                         {"peak_bytes", peak}};
+    write_file_atomically(options.json, dump_json(result) + "\n", ErrorKind::kUsage);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command add_step_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("step", "time whole training steps on random tokens");
+  command->add_option("--model", options->model, "the model's config.json")->capture_default_str();
+  command->add_option("--sequences", options->sequences, "sequences a step")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--length", options->length, "tokens of a sequence")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--steps", options->steps, "timed steps")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--warmup", options->warmup, "untimed steps before them")->capture_default_str();
+  command->add_option("--threads", options->threads, "CPU threads; 0: all cores")->capture_default_str();
+  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--dtype", options->dtype, "auto, float32 or float64")->capture_default_str();
+  command->add_flag("--recompute", options->recompute, "recompute each layer's activations in backward");
+  command->add_option("--json", options->json, "also write the figures to this file");
+  return [options] { return run(*options); };
+}
+
+}  // namespace sluice::bench
