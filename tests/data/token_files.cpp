@@ -24,6 +24,8 @@ std::vector<int32_t> consecutive(int64_t count, int32_t first) {
 }
 
 void write_bytes(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  // A new file: some file systems write the old one out when it is emptied, which takes its time.
+  std::filesystem::remove(path);
   OutputFile(path, ErrorKind::kData).write(bytes);
 }
 
