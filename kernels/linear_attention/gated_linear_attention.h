@@ -1,0 +1,111 @@
+// Gated linear attention over packed sequences (Yang et al. 2023, arXiv 2312.06635, section 4). Row vectors
+// q, k, g of K and v of V elements a head, state S of K x V:
+//   S_t = Diag(e^{g_t}) S_{t-1} + k_t^T v_t,   o_t = scale * q_t S_t.
+// The decay is applied before the update: k_t^T v_t is not decayed at t.
+//
+// Grouped heads: query head h reads kv head h / (H / Hkv). The state depends on k, v and g alone, so there is
+// one a kv head, shared by the H / Hkv query heads that read it.
+//
+// CPU: the plain recurrence, in T throughout; the reference of every other implementation. Sums run over K,
+// V and the query heads of a group in an order fixed by the sizes, whatever the number of threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/common/stream.h"
+
+namespace sluice::kernels {
+
+// Head h of a token's row lies at columns [h * K, (h + 1) * K), or V. A row stride is in elements.
+template <class T>
+struct GatedLinearAttentionForward {
+  int64_t tokens = 0, sequences = 0;     // N, S
+  int64_t heads = 0, kv_heads = 0;       // H, Hkv; Hkv divides H
+  int64_t key_size = 0, value_size = 0;  // K, V
+  double scale = 1;
+  const T* q = nullptr;  // [N, H, K]
+  int64_t q_stride = 0;
+  const T* k = nullptr;  // [N, Hkv, K]
+  int64_t k_stride = 0;
+  const T* v = nullptr;  // [N, Hkv, V]
+  int64_t v_stride = 0;
+  const T* g = nullptr;  // [N, Hkv, K] log decays, or null: no decay
+  int64_t g_stride = 0;
+  T* o = nullptr;  // [N, H, V]
+  int64_t o_stride = 0;
+  const int64_t* offsets = nullptr;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1])
+  const int64_t* state_in = nullptr;   // [S]: slot of the initial state, -1: zero
+  const int64_t* state_out = nullptr;  // [S]: slot the final state goes to, -1: nowhere; each at most once
+  int64_t slots = 0;
+  const T* initial_state = nullptr;  // [slots, Hkv, K, V], or null: all zero
+  T* final_state = nullptr;          // [slots, Hkv, K, V], or null; slots that no sequence leaves become zero
+  // The state before every `chunk` tokens of each sequence, for backward, or null:
+  // chunk c of sequence s is row chunk_offsets[s] + c.
+  int64_t chunk = 64;
+  const int64_t* chunk_offsets = nullptr;  // [S + 1], see chunk_offsets()
+  T* chunk_states = nullptr;               // [chunk_offsets[S], Hkv, K, V]
+  Stream stream = nullptr;
+};
+
+// With dS_t the gradient of S_t, from the end of a sequence (dS_T starts from d_final_state):
+//   dS_t = Diag(e^{g_{t+1}}) dS_{t+1} + scale * q_t^T do_t        (summed over a group's query heads)
+//   dq_t = scale * S_t do_t     dk_t = dS_t v_t     dv_t = k_t dS_t
+//   dg_t = e^{g_t} . rowsum_V(dS_t . S_{t-1})       dS_0 = Diag(e^{g_1}) dS_1.
+// Outputs are overwritten; null ones are not wanted.
+template <class T>
+struct GatedLinearAttentionBackward {
+  int64_t tokens = 0, sequences = 0;
+  int64_t heads = 0, kv_heads = 0;
+  int64_t key_size = 0, value_size = 0;
+  double scale = 1;
+  const T* q = nullptr;  // [N, H, K]
+  int64_t q_stride = 0;
+  const T* k = nullptr;  // [N, Hkv, K]
+  int64_t k_stride = 0;
+  const T* v = nullptr;  // [N, Hkv, V]
+  int64_t v_stride = 0;
+  const T* g = nullptr;  // [N, Hkv, K], or null
+  int64_t g_stride = 0;
+  const T* d_o = nullptr;  // [N, H, V], or null: no gradient through o
+  int64_t d_o_stride = 0;
+  T* dq = nullptr;  // [N, H, K]
+  int64_t dq_stride = 0;
+  T* dk = nullptr;  // [N, Hkv, K]
+  int64_t dk_stride = 0;
+  T* dv = nullptr;  // [N, Hkv, V]
+  int64_t dv_stride = 0;
+  T* dg = nullptr;  // [N, Hkv, K]; null when g is
+  int64_t dg_stride = 0;
+  const int64_t* offsets = nullptr;    // [S + 1]
+  const int64_t* state_in = nullptr;   // [S]; each slot at most once when d_initial_state is wanted
+  const int64_t* state_out = nullptr;  // [S]
+  int64_t slots = 0;
+  const T* d_final_state =
+      nullptr;                   // [slots, Hkv, K, V], or null; slots that no sequence leaves are not read
+  T* d_initial_state = nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence reads become zero
+  int64_t chunk = 64;            // as in forward
+  const int64_t* chunk_offsets = nullptr;  // [S + 1]
+  const T* chunk_states = nullptr;         // [chunk_offsets[S], Hkv, K, V], as forward left it
+  Stream stream = nullptr;
+};
+
+// First chunk of each sequence and, last, how many chunks there are: [S + 1].
+inline std::vector<int64_t> chunk_offsets(const int64_t* offsets, int64_t sequences, int64_t chunk) {
+  std::vector<int64_t> first(static_cast<size_t>(sequences + 1), 0);
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int64_t chunks = (offsets[s + 1] - offsets[s] + chunk - 1) / chunk;
+    first[static_cast<size_t>(s + 1)] = first[static_cast<size_t>(s)] + chunks;
+  }
+  return first;
+}
+
+namespace cpu {
+template <class T>
+void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& params);
+template <class T>
+void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& params);
+}  // namespace cpu
+
+}  // namespace sluice::kernels
