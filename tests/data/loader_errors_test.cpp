@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "core/file.h"
 #include "data/loader.h"
 #include "data/token_files.h"
 #include "data/token_stream.h"
@@ -98,7 +99,9 @@ TEST_CASE("a shard that shrinks under the run is an error with its name, until i
   CHECK(test::error_of([&] { loader.next(); }) == failure);  // not a hang
   // Every batch in front of the hole was handed out.
   CHECK(loader.cursor() == 5);
-  test::write_shard16(path, test::consecutive(101));
+  // The same file, not a new one of this name: the loader has it open.
+  test::write_shard16(directory / "whole.bin", test::consecutive(101));
+  OutputFile(path, ErrorKind::kData).write(read_text_file(directory / "whole.bin", ErrorKind::kData));
   loader.seek(5);
   CHECK(loader.next().tokens[0] == 50);
 }
