@@ -1,0 +1,172 @@
+#include "ops/gated_linear_attention.h"
+
+#include <cmath>
+
+#include "autograd/tape.h"
+#include "core/error.h"
+#include "kernels/linear_attention/gated_linear_attention.h"
+#include "ops/check.h"
+#include "ops/state_slots.h"
+
+namespace sluice::ops {
+namespace {
+
+constexpr const char* kOp = "gated_linear_attention";
+constexpr int64_t kChunk = 64;
+
+struct Sizes {
+  int64_t tokens, heads, kv_heads, key_size, value_size;
+  double scale;
+
+  Shape state_shape(int64_t slots) const { return Shape{slots, kv_heads, key_size, value_size}; }
+};
+
+// What backward reads. The index arrays live here, beside the tensors they describe.
+struct Saved {
+  Sizes sizes;
+  SequenceLayout layout;
+  Tensor q, k, v, g;
+  std::vector<int64_t> chunk_offsets;
+  Tensor chunk_states;
+};
+
+Sizes check(const Variable& q, const Variable& k, const Variable& v, const Variable& g,
+            const Variable& initial_state, const SequenceLayout& layout,
+            const GatedLinearAttentionOptions& options) {
+  const int64_t heads = options.heads, kv_heads = options.kv_heads;
+  SLUICE_CHECK(kv_heads > 0 && heads > 0 && heads % kv_heads == 0, kInternal,
+               "[{}] expected query heads to be a multiple of kv heads, got {} and {}", kOp, heads, kv_heads);
+  require_rank(kOp, "q", q.value(), 2);
+  SLUICE_CHECK(q.size(1) % heads == 0, kInternal, "[{}] expected q of shape [N, {} heads * K], got {}", kOp,
+               heads, q.shape().to_string());
+  require_rank(kOp, "v", v.value(), 2);
+  SLUICE_CHECK(v.size(0) == q.size(0) && v.size(1) % kv_heads == 0, kInternal,
+               "[{}] expected v of shape [{}, {} kv heads * V], got {}", kOp, q.size(0), kv_heads,
+               v.shape().to_string());
+  Sizes sizes{q.size(0), heads, kv_heads, q.size(1) / heads, v.size(1) / kv_heads, 1.0};
+  SLUICE_CHECK(sizes.key_size > 0 && sizes.value_size > 0, kInternal,
+               "[{}] expected heads of at least one column, got K {} and V {}", kOp, sizes.key_size,
+               sizes.value_size);
+  sizes.scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(sizes.key_size)));
+  const Shape key_shape{sizes.tokens, kv_heads * sizes.key_size};
+  require_shape(kOp, "k", k.value(), key_shape);
+  require_like(kOp, "k", k.value(), q.value());
+  require_like(kOp, "v", v.value(), q.value());
+  if (g.defined()) {
+    require_shape(kOp, "g", g.value(), key_shape);
+    require_like(kOp, "g", g.value(), q.value());
+  }
+  layout.validate(sizes.tokens);
+  require_state(kOp, initial_state, sizes.state_shape(layout.slots), q.value());
+  return sizes;
+}
+
+// What the two passes' parameters have in common.
+template <class Params>
+void fill_sizes(Params& p, const Sizes& sizes, const SequenceLayout& layout) {
+  p.tokens = sizes.tokens, p.sequences = layout.sequences();
+  p.heads = sizes.heads, p.kv_heads = sizes.kv_heads;
+  p.key_size = sizes.key_size, p.value_size = sizes.value_size;
+  p.scale = sizes.scale;
+  p.offsets = layout.offsets.data();
+  p.state_in = layout.state_in.data(), p.state_out = layout.state_out.data();
+  p.slots = layout.slots;
+  p.chunk = kChunk;
+}
+
+template <class T, class Params>
+void fill_inputs(Params& p, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g) {
+  p.q = q.data<T>(), p.q_stride = q.row_stride();
+  p.k = k.data<T>(), p.k_stride = k.row_stride();
+  p.v = v.data<T>(), p.v_stride = v.row_stride();
+  p.g = data_or_null<T>(g), p.g_stride = g.defined() ? g.row_stride() : 0;
+}
+
+// Where the kernel, which cannot accumulate, writes an input's gradient: the input's own memory, or a fresh
+// tensor that is added to it.
+struct Gradient {
+  GradientTarget target;
+  Tensor written;
+
+  static Gradient of(BackwardContext& context, int input) {
+    if (!context.needs(input)) return {};
+    const GradientTarget target = context.target(input);
+    const Tensor& place = target.tensor;
+    return {target, target.accumulate ? Tensor::empty(place.shape(), place.dtype(), place.device()) : place};
+  }
+  template <class T>
+  T* data() const {
+    return data_or_null<T>(written);
+  }
+  int64_t stride() const { return written.defined() ? written.row_stride() : 0; }
+  void finish() const {
+    if (target.accumulate) target.tensor.add_from(written);
+  }
+};
+
+void backward(const Saved& saved, BackwardContext& context) {
+  const Tensor& d_output = context.output_gradient(0);
+  const Tensor d_final =
+      context.output_gradient(1).defined() ? context.output_gradient(1).contiguous() : Tensor();
+  const Gradient dq = Gradient::of(context, 0), dk = Gradient::of(context, 1);
+  const Gradient dv = Gradient::of(context, 2), dg = Gradient::of(context, 3);
+  const Tensor d_initial = context.needs(4) ? Tensor::empty(saved.sizes.state_shape(saved.layout.slots),
+                                                            saved.q.dtype(), saved.q.device())
+                                            : Tensor();
+  dispatch_compute(saved.q.dtype(), kOp, [&]<class T>() {
+    kernels::GatedLinearAttentionBackward<T> p;
+    fill_sizes(p, saved.sizes, saved.layout);
+    fill_inputs<T>(p, saved.q, saved.k, saved.v, saved.g);
+    p.d_o = data_or_null<T>(d_output), p.d_o_stride = d_output.defined() ? d_output.row_stride() : 0;
+    p.dq = dq.data<T>(), p.dq_stride = dq.stride();
+    p.dk = dk.data<T>(), p.dk_stride = dk.stride();
+    p.dv = dv.data<T>(), p.dv_stride = dv.stride();
+    p.dg = dg.data<T>(), p.dg_stride = dg.stride();
+    p.d_final_state = data_or_null<T>(d_final);
+    p.d_initial_state = data_or_null<T>(d_initial);
+    p.chunk_offsets = saved.chunk_offsets.data();
+    p.chunk_states = saved.chunk_states.data<T>();
+    kernels::cpu::gated_linear_attention_backward(p);
+  });
+  for (const Gradient* gradient : {&dq, &dk, &dv, &dg}) gradient->finish();
+  if (d_initial.defined()) context.add(4, d_initial);
+}
+
+}  // namespace
+
+GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
+                                                  const Variable& g, const Variable& initial_state,
+                                                  const SequenceLayout& layout,
+                                                  const GatedLinearAttentionOptions& options) {
+  const Sizes sizes = check(q, k, v, g, initial_state, layout, options);
+  const auto fresh = [&](const Shape& shape) { return Tensor::empty(shape, q.dtype(), q.device()); };
+  const Tensor output = fresh(Shape{sizes.tokens, sizes.heads * sizes.value_size});
+  const Tensor final_state = options.want_final_state ? fresh(sizes.state_shape(layout.slots)) : Tensor();
+  const Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
+  const bool recorded = Tape::would_record({q, k, v, g, initial_state});
+  std::vector<int64_t> chunk_offsets;
+  Tensor chunk_states;
+  if (recorded) {
+    if (initial_state.requires_grad()) require_slots_read_once(kOp, layout);
+    chunk_offsets = kernels::chunk_offsets(layout.offsets.data(), layout.sequences(), kChunk);
+    chunk_states = fresh(sizes.state_shape(chunk_offsets.back()));
+  }
+  dispatch_compute(q.dtype(), kOp, [&]<class T>() {
+    kernels::GatedLinearAttentionForward<T> p;
+    fill_sizes(p, sizes, layout);
+    fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
+    p.o = output.data<T>(), p.o_stride = output.row_stride();
+    p.initial_state = data_or_null<T>(start), p.final_state = data_or_null<T>(final_state);
+    p.chunk_offsets = chunk_offsets.data(), p.chunk_states = data_or_null<T>(chunk_states);
+    kernels::cpu::gated_linear_attention_forward(p);
+  });
+  if (!recorded) return {Variable(output), Variable(final_state)};
+  Saved saved{sizes,       layout, q.value(), k.value(), v.value(), g.value(), std::move(chunk_offsets),
+              chunk_states};
+  const auto results =
+      Tape::record(kOp, {q, k, v, g, initial_state}, {output, final_state},
+                   [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });
+  return {results[0], results[1]};
+}
+
+}  // namespace sluice::ops

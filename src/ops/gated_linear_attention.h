@@ -1,0 +1,35 @@
+// Gated linear attention over packed sequences (formula in
+// kernels/linear_attention/gated_linear_attention.h).
+#pragma once
+
+#include <optional>
+
+#include "autograd/variable.h"
+#include "ops/sequence_layout.h"
+
+namespace sluice::ops {
+
+struct GatedLinearAttentionOptions {
+  int64_t heads = 1;            // H: query heads
+  int64_t kv_heads = 1;         // Hkv: divides H; query head h reads kv head h / (H / Hkv)
+  std::optional<double> scale;  // of the queries; K^-1/2 when absent
+  bool want_final_state = false;
+};
+
+struct GatedLinearAttentionResult {
+  Variable output;       // [N, H * V], dense
+  Variable final_state;  // [slots, Hkv, K, V], zero where no sequence ends; undefined unless wanted
+};
+
+// q [N, H * K], k [N, Hkv * K], v [N, Hkv * V], log decays g [N, Hkv * K] (at most 0; undefined: no decay);
+// each may be a slice of columns. initial_state [slots, Hkv, K, V] or undefined (zero); the layout says which
+// sequence starts from which slot. One token a sequence is a decoding step.
+//
+// Gradients flow to all five inputs, from both results. When recording, the state at the start of every 64
+// tokens is kept for backward.
+GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
+                                                  const Variable& g, const Variable& initial_state,
+                                                  const SequenceLayout& layout,
+                                                  const GatedLinearAttentionOptions& options);
+
+}  // namespace sluice::ops
