@@ -34,7 +34,8 @@ std::vector<CudaDevice> cuda_devices() {
   std::vector<CudaDevice> devices;
   for (int index = 0; index < count; ++index) {
     cudaDeviceProp properties{};
-    if (cudaGetDeviceProperties(&properties, index) != cudaSuccess || cudaSetDevice(index) != cudaSuccess) continue;
+    if (cudaGetDeviceProperties(&properties, index) != cudaSuccess || cudaSetDevice(index) != cudaSuccess)
+      continue;
     CudaDevice device;
     device.index = index;
     device.name = properties.name;

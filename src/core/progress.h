@@ -13,8 +13,10 @@ class Progress {
  public:
   enum class Mode { kAuto, kOn, kOff };
 
-  // `total` in `unit`s ("MB", "tokens", "steps"); 0 when unknown. `done_before` of them were done by an earlier run.
-  Progress(std::string title, double total, std::string unit, Mode mode = Mode::kAuto, double done_before = 0);
+  // `total` in `unit`s ("MB", "tokens", "steps"); 0 when unknown. `done_before` of them were done by an
+  // earlier run.
+  Progress(std::string title, double total, std::string unit, Mode mode = Mode::kAuto,
+           double done_before = 0);
   ~Progress();  // clears the live line
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
