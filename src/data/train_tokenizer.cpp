@@ -73,6 +73,13 @@ class LineIterator final : public sentencepiece::SentenceIterator {
   std::exception_ptr failure_;
 };
 
+// sentencepiece puts its own source line and the failed condition in brackets in front.
+std::string_view without_location(std::string_view message) {
+  const size_t end =
+      message.starts_with("./") || message.starts_with("src/") ? message.find("] ") : std::string_view::npos;
+  return end == std::string_view::npos ? message : message.substr(end + 2);
+}
+
 void check(const TokenizerTraining& training) {
   SLUICE_CHECK(training.model == "bpe" || training.model == "unigram", kUsage,
                "tokenizer model \"{}\" is unknown; choose bpe or unigram", training.model);
@@ -115,7 +122,7 @@ std::string train_tokenizer(const TokenizerTraining& training,
   lines.rethrow();
   SLUICE_CHECK(lines.any(), kData, "there is no text to train a tokenizer on");
   SLUICE_CHECK(status.ok(), kData, "cannot train a {} tokenizer of {} tokens on this text: {}",
-               training.model, training.vocabulary_size, status.message());
+               training.model, training.vocabulary_size, without_location(status.message()));
   return model;
 }
 

@@ -319,7 +319,7 @@ TEST_CASE("tokenizers and training refuse what they cannot use") {
   CHECK_THAT(with([](auto& t) { t.threads = 0; }, "x"), test::contains("threads (0)"));
   CHECK_THAT(with([](auto&) {}, ""), test::contains("3 there is no text"));
   CHECK_THAT(with([](auto& t) { t.vocabulary_size = 5000; }, corpus(7, 100)),
-             test::contains("3 cannot train a bpe tokenizer of 5000 tokens"));
+             test::contains("3 cannot train a bpe tokenizer of 5000 tokens on this text: Vocabulary size"));
   CHECK_THAT(test::error_of([] {
                train_tokenizer(small("bpe"), [](std::string&) -> bool { SLUICE_FAIL(kData, "gone"); });
              }),
