@@ -13,12 +13,13 @@ namespace {
 // A state tile stays in the first-level cache beside the rows that stream past it.
 constexpr int64_t kStateTileBytes = 32 * 1024;
 
-// The widest of 64, 32 and 16 columns that the value size can fill and whose `rows` rows fit into `budget`
-// bytes. A function of sizes only, because it sets the order of sums over V.
+// The widest of 64, 32 and 16 columns that the value size can fill and whose state tile fits. Columns never
+// mix, so the result does not depend on it.
 template <class T>
-int tile_width(int64_t rows, int64_t value_size, int64_t budget) {
+int tile_width(int64_t key_size, int64_t value_size) {
   int width = 64;
-  while (width > 16 && (rows * width * static_cast<int64_t>(sizeof(T)) > budget || width / 2 >= value_size)) {
+  while (width > 16 &&
+         (key_size * width * static_cast<int64_t>(sizeof(T)) > kStateTileBytes || width / 2 >= value_size)) {
     width /= 2;
   }
   return width;
@@ -128,7 +129,7 @@ void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
     zero_unnamed_slots(p.final_state, p.slots, p.kv_heads * p.key_size * p.value_size, p.state_out,
                        p.sequences);
   }
-  switch (tile_width<T>(p.key_size, p.value_size, kStateTileBytes)) {
+  switch (tile_width<T>(p.key_size, p.value_size)) {
     case 64:
       return run<T, 64>(p);
     case 32:
