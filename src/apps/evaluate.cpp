@@ -55,7 +55,9 @@ EvaluationReport describe(const Arguments& arguments, const LoadedModel& loaded,
     std::vector<int32_t> is_document(static_cast<size_t>(model.config().vocab_size), 0);
     is_document[static_cast<size_t>(*bos)] = 1;
     report.document_token = static_cast<int32_t>(*bos);
-    report.documents = sum_over_scored(data.tokens(), scored, is_document);
+    int32_t first = 0;
+    data.tokens().read(0, std::span(&first, 1));
+    report.documents = (first == *bos ? 1 : 0) + sum_over_scored(data.tokens(), scored, is_document);
   }
   report.bigram_source = arguments.bigram_source;
   if (known.bigrams) report.bigram_tokens = known.bigrams->pairs() + 1;

@@ -145,7 +145,7 @@ std::string convention(const EvaluationReport& report) {
       "scored "
       "(\"2nd half\": positions from L/2 on alone); documents as stored";
   if (report.document_token) {
-    text += fmt::format(", {} document tokens (bos, id {}) among them scored like any other",
+    text += fmt::format(", {} document tokens (bos, id {}) among them, scored like any other",
                         report.documents, *report.document_token);
   }
   text += "; loss in nats a token";
