@@ -11,7 +11,7 @@
 #include "core/log.h"
 #include "core/program.h"
 #include "dist/launch.h"
-#include "kernels/gemm/blas_setup.h"
+#include "ops/cpu_setup.h"
 #include "train/run_plan.h"
 #include "train/trainer.h"
 #include "train/training_loop.h"
@@ -57,14 +57,14 @@ int train(const Arguments& arguments) {
   }
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,
             plan.steps, plan.tokens_per_step, name_of(compute_device(run.train)), omp_get_max_threads(),
-            kernels::cpu::blas_description());
+            ops::cpu_kernels_description());
   return run_training(run, model, arguments.resume);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  sluice::kernels::cpu::use_fast_blas_kernels(argv);
+  sluice::ops::use_fast_cpu_kernels(argv);
   Arguments arguments;
   CLI::App app(
       "Trains a language model as a JSON config says. Writes checkpoints (Hugging Face directories), "

@@ -211,6 +211,7 @@ TEST_CASE("documents that reset the state change the loss") {
   for (const bool reset : {false, true}) {
     setup.run.data.reset_state_at_document = reset;
     setup.run.data.document_token = 7;
+    setup.run.train.micro_batch_sequences = 64;  // tokens enough to hold some documents
     Trainer trainer(setup.run, setup.model);
     loss[reset] = trainer.step().loss;
   }

@@ -81,10 +81,10 @@ int run(const Options& options) {
   Trainer trainer(run, model);
   const Timing timing = time_repeated([&] { trainer.step(); }, options.warmup, options.steps);
 
+  const int64_t peak = allocator_of(Device::kCpu).statistics().peak;
   const Ceilings ceilings = measure_ceilings();
   const double tokens_per_second = static_cast<double>(tokens_per_step) / timing.median;
   const double flops = tokens_per_second * trainer.flops_per_token();
-  const int64_t peak = allocator_of(Device::kCpu).statistics().peak;
   fmt::print("{}: {} parameters, {} x {} tokens a step, {} threads\n", options.model,
              trainer.model().parameter_count(), options.sequences, options.length, omp_get_max_threads());
   fmt::print("{:.1f} ms a step (fastest {:.1f}, slowest {:.1f}, {} steps), {:.0f} tokens/s\n",
