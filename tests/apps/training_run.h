@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "config/json.h"
+#include "support/child_process.h"
 #include "support/temporary_directory.h"
-#include "train/child_process.h"
 
 namespace sluice::test {
 

@@ -4,11 +4,11 @@
 #include <csignal>
 #include <thread>
 
-#include "child_process.h"
 #include "core/file.h"
 #include "core/random.h"
 #include "sample_checkpoint.h"
 #include "support/catch.h"
+#include "support/child_process.h"
 #include "support/temporary_directory.h"
 #include "train/checkpoint_names.h"
 #include "train/checkpoint_store.h"

@@ -1,4 +1,4 @@
-#include "child_process.h"
+#include "support/child_process.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,7 +55,11 @@ std::string ChildProcess::read_line() {
 
 std::string ChildProcess::read_all() {
   std::string text;
-  for (std::string line = read_line(); !line.empty(); line = read_line()) text += line + "\n";
+  char buffer[4096];
+  ssize_t got;
+  while ((got = ::read(output_, buffer, sizeof(buffer))) > 0 || (got < 0 && errno == EINTR)) {
+    if (got > 0) text.append(buffer, static_cast<size_t>(got));
+  }
   return text;
 }
 
