@@ -19,6 +19,7 @@ struct RotaryTableParams {
   const double* inverse_frequencies = nullptr;  // [half]
   T* cosines = nullptr;                         // [positions, half] dense
   T* sines = nullptr;                           // [positions, half] dense
+  Stream stream = nullptr;
 };
 
 template <class T>
