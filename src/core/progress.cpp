@@ -72,7 +72,8 @@ std::string format_duration(double seconds) {
 }
 
 std::string format_count(double count) {
-  for (const auto& [scale, suffix] : {std::pair{1e9, "G"}, {1e6, "M"}, {1e3, "K"}}) {
+  for (const auto& [scale, suffix] :
+       {std::pair{1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "K"}}) {
     if (std::abs(count) < scale) continue;
     const double scaled = count / scale;
     return fmt::format("{:.{}f}{}", scaled, scaled < 10 ? 2 : scaled < 100 ? 1 : 0, suffix);

@@ -41,7 +41,7 @@ class Progress {
 
 // "1h02m", "3m20s", "12s".
 std::string format_duration(double seconds);
-// "987", "12.3K", "4.56M", "7.89G".
+// "987", "12.3K", "4.56M", "7.89G", "1.23T", "4.56P".
 std::string format_count(double count);
 // "512 B", "1.5 KiB", "31.6 GiB".
 std::string format_bytes(double bytes);

@@ -51,7 +51,7 @@ std::string RunPlan::to_string() const {
   text += fmt::format("device memory   {}: weights {}, gradients {}, optimizer {}, activations about {}\n",
                       bytes(device_bytes()), bytes(weight_bytes), bytes(gradient_bytes),
                       bytes(optimizer_bytes), bytes(activation_bytes));
-  text += fmt::format("steps           {} of {} tokens ({} micro batches each), {} tokens in all\n", steps,
+  text += fmt::format("steps           {} of {} tokens (micro batches: {}), {} tokens in all\n", steps,
                       tokens_per_step, accumulation, count(static_cast<double>(total_tokens())));
   text += fmt::format("arithmetic      {}FLOP a token, {}FLOP in all\n", count(flops_per_token),
                       count(flops_per_token * static_cast<double>(total_tokens())));
