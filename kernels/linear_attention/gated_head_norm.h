@@ -1,7 +1,7 @@
 // RMSNorm of each head's output, times a swish gate: what follows gated linear attention
 // (Yang et al. 2023, section 4.4). Head h of a row is columns [h * D, (h + 1) * D).
 //   y = o * rstd * weight * SiLU(gate),   rstd = (mean(o^2) + eps)^-1/2 over the head's D columns.
-// Statistics and sums accumulate in T on the CPU.
+// On the CPU the sums over a head accumulate in double, those over rows in T.
 #pragma once
 
 #include <cstdint>

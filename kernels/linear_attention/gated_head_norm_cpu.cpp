@@ -46,10 +46,12 @@ void head_backward(const HeadGradient<T>& h, int64_t D) {
   }
   if (h.d_o == nullptr) return;
   // With dn = dz * weight: do = rstd * (dn - n * mean(dn * n)).
-  T projection = 0;
-#pragma omp simd reduction(+ : projection)
-  for (int64_t i = 0; i < D; ++i) projection += dz[i] * (h.weight != nullptr ? h.weight[i] : T(1)) * h.o[i];
-  projection *= h.rstd * h.rstd * h.rstd / static_cast<T>(D);
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < D; ++i) {
+    sum += static_cast<double>(dz[i] * (h.weight != nullptr ? h.weight[i] : T(1))) * h.o[i];
+  }
+  const T projection = static_cast<T>(sum * h.rstd * h.rstd * h.rstd / static_cast<double>(D));
   if (!h.accumulate_d_o) std::fill_n(h.d_o, D, T(0));
 #pragma omp simd
   for (int64_t i = 0; i < D; ++i) {
@@ -68,10 +70,10 @@ void gated_head_norm_forward(const GatedHeadNormForward<T>& p) {
     for (int64_t head = 0; head < p.heads; ++head) {
       const T* o = p.o + row * p.o_stride + head * D;
       T* y = p.y + row * p.y_stride + head * D;
-      T squares = 0;
+      double squares = 0;
 #pragma omp simd reduction(+ : squares)
-      for (int64_t i = 0; i < D; ++i) squares += o[i] * o[i];
-      const T rstd = T(1) / std::sqrt(squares / static_cast<T>(D) + static_cast<T>(p.eps));
+      for (int64_t i = 0; i < D; ++i) squares += static_cast<double>(o[i]) * o[i];
+      const T rstd = static_cast<T>(1.0 / std::sqrt(squares / static_cast<double>(D) + p.eps));
 #pragma omp simd
       for (int64_t i = 0; i < D; ++i) y[i] = o[i] * rstd * (p.weight != nullptr ? p.weight[i] : T(1));
       if (p.gate != nullptr) {

@@ -1,6 +1,6 @@
 // RMSNorm over rows, with an optional residual addition in front (Zhang and Sennrich 2019, eq. 4):
 //   h = x + delta (or x);   y = h * rstd * weight,   rstd = (mean(h^2) + eps)^-1/2 over the columns.
-// Statistics and sums accumulate in T on the CPU, in float on CUDA.
+// On the CPU each row's sums accumulate in double, those over rows in T; on CUDA in float.
 #pragma once
 
 #include <cstdint>

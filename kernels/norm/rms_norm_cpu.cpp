@@ -24,10 +24,10 @@ void rms_norm_forward(const RmsNormForward<T>& p) {
       for (int64_t i = 0; i < p.columns; ++i) sum_row[i] = h[i] + delta[i];
       h = sum_row;
     }
-    T squares = 0;
+    double squares = 0;
 #pragma omp simd reduction(+ : squares)
-    for (int64_t i = 0; i < p.columns; ++i) squares += h[i] * h[i];
-    const T rstd = T(1) / std::sqrt(squares / static_cast<T>(p.columns) + static_cast<T>(p.eps));
+    for (int64_t i = 0; i < p.columns; ++i) squares += static_cast<double>(h[i]) * h[i];
+    const T rstd = static_cast<T>(1.0 / std::sqrt(squares / static_cast<double>(p.columns) + p.eps));
     T* y = p.y + row * p.columns;
     if (p.weight != nullptr) {
 #pragma omp simd
@@ -54,17 +54,17 @@ void rms_norm_backward(const RmsNormBackward<T>& p) {
       const T* dy = p.dy != nullptr ? p.dy + row * p.dy_stride : nullptr;
       const T rstd = p.rstd[row];
       // With n = h * rstd and g = dy * weight: dh = rstd * (g - n * mean(g * n)).
-      T projection = 0;
+      double sum = 0;
       if (dy != nullptr) {
         if (p.weight != nullptr) {
-#pragma omp simd reduction(+ : projection)
-          for (int64_t i = 0; i < p.columns; ++i) projection += dy[i] * p.weight[i] * h[i];
+#pragma omp simd reduction(+ : sum)
+          for (int64_t i = 0; i < p.columns; ++i) sum += static_cast<double>(dy[i] * p.weight[i]) * h[i];
         } else {
-#pragma omp simd reduction(+ : projection)
-          for (int64_t i = 0; i < p.columns; ++i) projection += dy[i] * h[i];
+#pragma omp simd reduction(+ : sum)
+          for (int64_t i = 0; i < p.columns; ++i) sum += static_cast<double>(dy[i]) * h[i];
         }
-        projection *= rstd * rstd * rstd / static_cast<T>(p.columns);
       }
+      const T projection = static_cast<T>(sum * rstd * rstd * rstd / static_cast<double>(p.columns));
       if (dweight != nullptr) {
 #pragma omp simd
         for (int64_t i = 0; i < p.columns; ++i) dweight[i] += dy[i] * h[i] * rstd;

@@ -47,9 +47,11 @@ struct Output {
     }
     manifest.tokens = writer.tokens();
     write_manifest(arguments.output, prefix, manifest, tokenizer, shards);
-    fmt::print("{}: {} documents, {} bytes, {} tokens ({:.3f} bytes per token), {} shard(s)\n", prefix,
-               manifest.documents, manifest.bytes, manifest.tokens,
-               static_cast<double>(manifest.bytes) / static_cast<double>(manifest.tokens), shards.size());
+    // The pattern and not the directory, which may hold held-out shards as well.
+    fmt::print("{}: {} documents, {} bytes, {} tokens ({:.3f} bytes per token), {} shard(s): {}/{}_*.bin\n",
+               prefix, manifest.documents, manifest.bytes, manifest.tokens,
+               static_cast<double>(manifest.bytes) / static_cast<double>(manifest.tokens), shards.size(),
+               arguments.output, prefix);
   }
 
   std::string prefix;
