@@ -150,7 +150,7 @@ TEST_CASE("threads and compression change no byte of the shards") {
   REQUIRE(encode(directory / "a.jsonl", directory / "four", options + std::string("4")).code == 0);
   CHECK(content_of(directory / "four") == expected);
   for (const auto& [ending, compress] :
-       {std::pair{"gz", test::gzip}, {"xz", test::xz}, {"zst", test::zstd}}) {
+       {std::pair{"gz", &test::gzip}, {"xz", &test::xz}, {"zst", &test::zstd}}) {
     const auto compressed = directory / (std::string("a.jsonl.") + ending);
     put(compressed, compress(lines));
     REQUIRE(encode(compressed, directory / ending, options + std::string("2")).code == 0);
