@@ -66,6 +66,8 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model)
       "train.segments is {}, but softmax attention layers cannot be trained over a carried state; use "
       "train.segments 1, or a model whose layers all have a recurrent state",
       run.train.segments);
+  SLUICE_CHECK(run.train.recompute != Recompute::kSelective, kUsage,
+               "train.recompute \"selective\" comes with the CUDA backend; use \"layer\" or \"none\"");
   optimizer_ = std::make_unique<AdamW>(*arena_, AdamWOptions{run.optimizer.beta1, run.optimizer.beta2,
                                                              run.optimizer.eps, run.optimizer.weight_decay});
   loader_ = std::make_unique<Loader>(loader_options(run, model));

@@ -145,7 +145,7 @@ TEST_CASE("a save that fails or dies at its n-th call leaves the old or the new 
         CHECK_THAT(output, test::contains("It needs 3636 bytes"));
         CHECK_THAT(output, test::contains("are free"));
         CHECK_NOTHROW(CheckpointStore::verify(place / "step_00000001"));
-        CHECK((step == 2 || CheckpointStore::verify(place / "step_00000002").step == 2));
+        CHECK_NOTHROW(CheckpointStore::verify(place / "step_00000002"));
       } else {
         CHECK_THAT(output, test::contains("cannot remove an old checkpoint"));
       }

@@ -230,8 +230,11 @@ TEST_CASE("the plan of a run counts what the run does") {
   CHECK(plan.flops_per_token == trainer.flops_per_token());
 }
 
-TEST_CASE("a device or type this build lacks is refused by name") {
+TEST_CASE("what this build lacks is refused by name") {
   Setup setup;
+  setup.run.train.recompute = Recompute::kSelective;
+  CHECK_THROWS_WITH(Trainer(setup.run, setup.model), test::contains("train.recompute"));
+  setup.run.train.recompute = Recompute::kNone;
   setup.run.train.device = "cuda";
   CHECK_THROWS_WITH(Trainer(setup.run, setup.model), test::contains("train.device"));
   setup.run.train.device = "auto";
