@@ -49,11 +49,11 @@ test::DifferentiableFunction applied(Activation function) {
   };
 }
 
-bool all_finite(const Tensor& tensor) {
+bool has_nan(const Tensor& tensor) {
   for (const double value : tensor.to(DType::kF64).to_vector<double>()) {
-    if (!std::isfinite(value)) return false;
+    if (std::isnan(value)) return true;
   }
-  return true;
+  return false;
 }
 
 }  // namespace
@@ -82,15 +82,17 @@ TEST_CASE("activation: nothing turns to NaN at large arguments, and corners have
   for (const Case& c : kCases) {
     CAPTURE(c.name);
     for (const DType dtype : {DType::kF32, DType::kF64}) {
+      // Up to the largest number, whose square and cube overflow.
+      const double largest = dtype == DType::kF32 ? 3e38 : 1e308;
       std::vector<double> values;
-      for (const double size : {0.0, 20.0, 90.0, 104.0, 1e3, 1e4, 1e18}) {
+      for (const double size : {0.0, 20.0, 90.0, 104.0, 1e4, 1e18, 1e25, largest}) {
         values.push_back(size);
         values.push_back(-size);
       }
-      const Tensor x = Tensor::from<double>({2, 7}, values).to(dtype);
-      CHECK(all_finite(ops::activation(Variable(x), c.function).value()));
-      const Tensor ones = ops::activation(Variable(x), Activation::kSigmoid).value();
-      CHECK(all_finite(test::gradients_of(applied(c.function), {x}, {ones})[0]));
+      const Tensor x = Tensor::from<double>({2, 8}, values).to(dtype);
+      const Tensor ones = Tensor::from<double>({2, 8}, std::vector<double>(16, 1.0)).to(dtype);
+      CHECK_FALSE(has_nan(ops::activation(Variable(x), c.function).value()));
+      CHECK_FALSE(has_nan(test::gradients_of(applied(c.function), {x}, {ones})[0]));
     }
   }
   const Tensor corners = Tensor::from<double>({3}, {0.0, 6.0, -0.0});
