@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/random.h"
+#include "data/loader.h"
 #include "data/token_files.h"
 #include "support/catch.h"
 #include "support/temporary_directory.h"
@@ -116,4 +117,38 @@ TEST_CASE("a sparse shard of 4 GiB and streams beyond 2^31 tokens are read at an
       }
     }
   }
+}
+
+TEST_CASE("a sparse file of 5 GiB is trained on at any position") {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "bare.bin";
+  const int64_t bytes = int64_t{5} << 30, tokens = bytes / 2;
+  test::write_bytes(path, {});
+  REQUIRE(::truncate(path.c_str(), bytes) == 0);
+  LoaderOptions options;
+  options.sources = {{path.string()}};
+  options.sequence_length = 1000;
+  options.vocabulary_size = 65536;  // no token can be outside, so nothing is scanned
+  Loader loader(options);
+  REQUIRE(loader.tokens() == tokens);
+  REQUIRE(loader.sequences_per_epoch() == (tokens - 1) / 1000);
+  // Find where a few samples lie, mark their first and last labels, and read them again.
+  const int descriptor = ::open(path.c_str(), O_WRONLY);
+  int64_t beyond = 0;
+  for (int64_t cursor = 0; cursor < 40; ++cursor) {
+    loader.seek(cursor);
+    const int64_t first = 1000 * loader.next().sample_ids[0];
+    beyond += 2 * first > int64_t{1} << 32 ? 1 : 0;
+    for (const int64_t offset : {0, 1000}) {
+      const auto value = static_cast<uint16_t>(1 + cursor + offset);
+      REQUIRE(::pwrite(descriptor, &value, 2, 2 * (first + offset)) == 2);
+    }
+    loader.seek(cursor);
+    const Batch batch = loader.next();
+    REQUIRE(batch.tokens.front() == 1 + cursor);
+    REQUIRE(batch.labels.back() == 1001 + cursor);
+    REQUIRE(batch.tokens[500] == 0);
+  }
+  ::close(descriptor);
+  CHECK(beyond > 0);
 }
