@@ -35,3 +35,19 @@ function(sluice_test NAME)
   catch_discover_tests(test_${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
                        PROPERTIES TIMEOUT 600 ENVIRONMENT "SLUICE_POISON=1;OMP_NUM_THREADS=2")
 endfunction()
+
+# sluice_gpu_test(NAME SOURCES ... LINKS ...): the same for tests that need a GPU. They bring a main of their own, which
+# skips them where there is none.
+function(sluice_gpu_test NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_executable(test_gpu_${NAME} ${ARG_SOURCES})
+  foreach(dependency IN LISTS ARG_LINKS)
+    target_link_libraries(test_gpu_${NAME} PRIVATE sluice_${dependency})
+  endforeach()
+  target_link_libraries(test_gpu_${NAME} PRIVATE sluice_gpu_test_main ${ARG_PRIVATE_LINKS})
+  set_target_properties(test_gpu_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_compile_definitions(test_gpu_${NAME} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                      SLUICE_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  catch_discover_tests(test_gpu_${NAME} TEST_PREFIX "gpu ${NAME}: " DISCOVERY_MODE PRE_TEST
+                       PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77)
+endfunction()

@@ -9,15 +9,17 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
 
 struct AttentionShape {
   int64_t sequences = 0;
-  const int64_t* q_offsets = nullptr;  // [sequences + 1]
-  const int64_t* k_offsets = nullptr;  // [sequences + 1]
-  int64_t heads = 0, kv_heads = 0;     // kv_heads divides heads
+  const int64_t* q_offsets = nullptr;    // [sequences + 1]
+  const int64_t* k_offsets = nullptr;    // [sequences + 1]
+  int64_t longest_q = 0, longest_k = 0;  // most queries and keys of one sequence (CUDA: sizes of the grid)
+  int64_t heads = 0, kv_heads = 0;       // kv_heads divides heads
   int64_t head_dim = 0;
   int64_t window = 0;
   double scale = 1;
@@ -35,7 +37,7 @@ struct SoftmaxAttentionForward {
   int64_t v_stride = 0;
   T* o = nullptr;  // [N, heads * D], row stride o_stride
   int64_t o_stride = 0;
-  T* lse = nullptr;  // [N, heads] dense, or null when no backward follows
+  accumulate_t<T>* lse = nullptr;  // [N, heads] dense, or null when no backward follows
   Stream stream = nullptr;
 };
 
@@ -54,11 +56,11 @@ struct SoftmaxAttentionBackward {
   int64_t v_stride = 0;
   const T* o = nullptr;
   int64_t o_stride = 0;
-  const T* lse = nullptr;  // [N, heads]
-  const T* d_o = nullptr;  // [N, heads * D], row stride d_o_stride
+  const accumulate_t<T>* lse = nullptr;  // [N, heads]
+  const T* d_o = nullptr;                // [N, heads * D], row stride d_o_stride
   int64_t d_o_stride = 0;
-  T* delta = nullptr;  // [N, heads] workspace
-  T* dq = nullptr;     // [N, heads * D], row stride dq_stride, or null
+  accumulate_t<T>* delta = nullptr;  // [N, heads] workspace
+  T* dq = nullptr;                   // [N, heads * D], row stride dq_stride, or null
   int64_t dq_stride = 0;
   bool accumulate_dq = false;
   T* dk = nullptr;  // [M, kv_heads * D], row stride dk_stride, or null

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -46,7 +47,7 @@ struct ShortConvolutionBackward {
   T* dx = nullptr;  // [N, C], row stride dx_stride; or null
   int64_t dx_stride = 0;
   bool accumulate_dx = false;          // dx += instead of =
-  T* dweight = nullptr;                // [C, W], always +=; or null
+  accumulate_t<T>* dweight = nullptr;  // [C, W], always +=; or null
   const int64_t* offsets = nullptr;    // [S + 1]
   const int64_t* state_in = nullptr;   // [S]
   const int64_t* state_out = nullptr;  // [S]

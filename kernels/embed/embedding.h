@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -29,7 +30,7 @@ struct EmbeddingBackward {
   const int64_t* order = nullptr;        // [rows]
   const T* dy = nullptr;                 // [rows, columns], row stride dy_stride
   int64_t dy_stride = 0;
-  T* dweight = nullptr;  // [vocabulary, columns], row stride dweight_stride; always +=
+  accumulate_t<T>* dweight = nullptr;  // [vocabulary, columns], row stride dweight_stride; always +=
   int64_t dweight_stride = 0;
   Stream stream = nullptr;
 };

@@ -1,14 +1,16 @@
 // Matrix product on row-major matrices: c = alpha * op(a) op(b) + beta * c.
-// CPU: CBLAS in T. Accumulation in T.
+// CPU: CBLAS in T, accumulation in T. CUDA: cuBLASLt, accumulation in float (TF32 never), Output T or float:
+// a weight gradient is added to float memory from bfloat16 factors.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
 
-template <class T>
+template <class T, class Output = T>
 struct GemmParams {
   int64_t m = 0, n = 0, k = 0;
   const T* a = nullptr;  // [m, k], or [k, m] when transpose_a
@@ -17,10 +19,10 @@ struct GemmParams {
   const T* b = nullptr;  // [k, n], or [n, k] when transpose_b
   int64_t b_stride = 0;
   bool transpose_b = false;
-  T* c = nullptr;  // [m, n]
+  Output* c = nullptr;  // [m, n]
   int64_t c_stride = 0;
-  T alpha = 1;
-  T beta = 0;  // 0: c is not read
+  accumulate_t<T> alpha = 1;
+  accumulate_t<T> beta = 0;  // 0: c is not read
   Stream stream = nullptr;
 };
 

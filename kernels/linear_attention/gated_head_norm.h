@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -21,7 +22,7 @@ struct GatedHeadNormForward {
   const T* weight = nullptr;  // [D], shared by the heads; null: ones
   T* y = nullptr;             // [rows, heads * D], row stride y_stride
   int64_t y_stride = 0;
-  T* rstd = nullptr;  // [rows, heads], or null when no backward follows
+  accumulate_t<T>* rstd = nullptr;  // [rows, heads], or null when no backward follows
   Stream stream = nullptr;
 };
 
@@ -32,9 +33,9 @@ struct GatedHeadNormBackward {
   int64_t o_stride = 0;
   const T* gate = nullptr;  // [rows, heads * D], row stride gate_stride; or null
   int64_t gate_stride = 0;
-  const T* weight = nullptr;  // [D], or null
-  const T* rstd = nullptr;    // [rows, heads]
-  const T* dy = nullptr;      // [rows, heads * D], row stride dy_stride
+  const T* weight = nullptr;              // [D], or null
+  const accumulate_t<T>* rstd = nullptr;  // [rows, heads]
+  const T* dy = nullptr;                  // [rows, heads * D], row stride dy_stride
   int64_t dy_stride = 0;
   T* d_o = nullptr;  // [rows, heads * D], row stride d_o_stride; or null
   int64_t d_o_stride = 0;
@@ -42,7 +43,7 @@ struct GatedHeadNormBackward {
   T* dgate = nullptr;           // [rows, heads * D], row stride dgate_stride; or null
   int64_t dgate_stride = 0;
   bool accumulate_dgate = false;
-  T* dweight = nullptr;  // [D], always +=; or null
+  accumulate_t<T>* dweight = nullptr;  // [D], always +=; or null
   Stream stream = nullptr;
 };
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -39,13 +40,17 @@ struct GatedLinearAttentionForward {
   const int64_t* state_in = nullptr;   // [S]: slot of the initial state, -1: zero
   const int64_t* state_out = nullptr;  // [S]: slot the final state goes to, -1: nowhere; each at most once
   int64_t slots = 0;
-  const T* initial_state = nullptr;  // [slots, Hkv, K, V], or null: all zero
-  T* final_state = nullptr;          // [slots, Hkv, K, V], or null; slots that no sequence leaves become zero
+  const accumulate_t<T>* initial_state = nullptr;  // [slots, Hkv, K, V], or null: all zero
+  accumulate_t<T>* final_state =
+      nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence leaves become zero
   // The state before every `chunk` tokens of each sequence, for backward, or null:
   // chunk c of sequence s is row chunk_offsets[s] + c.
+  // CUDA: chunk is 64, chunk_offsets are always given and chunk_states never: backward computes them again.
   int64_t chunk = 64;
-  const int64_t* chunk_offsets = nullptr;  // [S + 1], see chunk_offsets()
-  T* chunk_states = nullptr;               // [chunk_offsets[S], Hkv, K, V]
+  int64_t chunks = 0;                       // chunk_offsets[S]
+  const int64_t* chunk_offsets = nullptr;   // [S + 1], see chunk_offsets()
+  accumulate_t<T>* chunk_states = nullptr;  // [chunk_offsets[S], Hkv, K, V]
+  void* workspace = nullptr;                // CUDA: see cuda::gated_linear_attention_*_workspace
   Stream stream = nullptr;
 };
 
@@ -82,12 +87,15 @@ struct GatedLinearAttentionBackward {
   const int64_t* state_in = nullptr;   // [S]; each slot at most once when d_initial_state is wanted
   const int64_t* state_out = nullptr;  // [S]
   int64_t slots = 0;
-  const T* d_final_state =
-      nullptr;                   // [slots, Hkv, K, V], or null; slots that no sequence leaves are not read
-  T* d_initial_state = nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence reads become zero
-  int64_t chunk = 64;            // as in forward
-  const int64_t* chunk_offsets = nullptr;  // [S + 1]
-  const T* chunk_states = nullptr;         // [chunk_offsets[S], Hkv, K, V], as forward left it
+  const accumulate_t<T>* d_final_state =
+      nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence leaves are not read
+  accumulate_t<T>* d_initial_state =
+      nullptr;         // [slots, Hkv, K, V], or null; slots that no sequence reads become zero
+  int64_t chunk = 64;  // as in forward
+  int64_t chunks = 0;
+  const int64_t* chunk_offsets = nullptr;         // [S + 1]
+  const accumulate_t<T>* chunk_states = nullptr;  // [chunk_offsets[S], Hkv, K, V], as forward left it
+  void* workspace = nullptr;                      // CUDA: see cuda::gated_linear_attention_*_workspace
   Stream stream = nullptr;
 };
 

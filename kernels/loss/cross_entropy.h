@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -18,7 +19,7 @@ struct CrossEntropyParams {
   int64_t logits_stride = 0;
   const int32_t* labels = nullptr;  // [rows], each in [0, columns) or ignore_index: checked by the caller
   int32_t ignore_index = -100;
-  T* nll = nullptr;  // [rows]
+  accumulate_t<T>* nll = nullptr;  // [rows]
   bool want_gradient = false;
   double gradient_scale = 1;
   Stream stream = nullptr;

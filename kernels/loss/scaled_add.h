@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -11,8 +12,8 @@ namespace sluice::kernels {
 template <class T>
 struct ScaledAddParams {
   int64_t rows = 0, columns = 0;
-  const T* factor = nullptr;  // [1]
-  const T* x = nullptr;       // [rows, columns], row stride x_stride
+  const accumulate_t<T>* factor = nullptr;  // [1]
+  const T* x = nullptr;                     // [rows, columns], row stride x_stride
   int64_t x_stride = 0;
   T* y = nullptr;  // [rows, columns], row stride y_stride
   int64_t y_stride = 0;

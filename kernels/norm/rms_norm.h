@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -15,11 +16,11 @@ struct RmsNormForward {
   double eps = 1e-6;
   const T* x = nullptr;  // [rows, columns], row stride x_stride
   int64_t x_stride = 0;
-  const T* delta = nullptr;   // [rows, columns] dense, or null: nothing is added
-  const T* weight = nullptr;  // [columns], or null: ones
-  T* h = nullptr;             // [rows, columns] dense: x + delta; null when delta is
-  T* y = nullptr;             // [rows, columns] dense
-  T* rstd = nullptr;          // [rows], or null when no backward follows
+  const T* delta = nullptr;         // [rows, columns] dense, or null: nothing is added
+  const T* weight = nullptr;        // [columns], or null: ones
+  T* h = nullptr;                   // [rows, columns] dense: x + delta; null when delta is
+  T* y = nullptr;                   // [rows, columns] dense
+  accumulate_t<T>* rstd = nullptr;  // [rows], or null when no backward follows
   Stream stream = nullptr;
 };
 
@@ -29,15 +30,15 @@ struct RmsNormBackward {
   int64_t rows = 0, columns = 0;
   const T* h = nullptr;  // [rows, columns], row stride h_stride: what was normalised
   int64_t h_stride = 0;
-  const T* weight = nullptr;  // [columns] or null
-  const T* rstd = nullptr;    // [rows]
-  const T* dy = nullptr;      // [rows, columns], row stride dy_stride; null: no gradient through y
+  const T* weight = nullptr;              // [columns] or null
+  const accumulate_t<T>* rstd = nullptr;  // [rows]
+  const T* dy = nullptr;  // [rows, columns], row stride dy_stride; null: no gradient through y
   int64_t dy_stride = 0;
   const T* dresidual = nullptr;  // [rows, columns] dense: gradient into h from elsewhere, or null
   T* dh = nullptr;               // [rows, columns], row stride dh_stride, or null
   int64_t dh_stride = 0;
-  bool accumulate_dh = false;  // dh += instead of =
-  T* dweight = nullptr;        // [columns], always +=; or null
+  bool accumulate_dh = false;          // dh += instead of =
+  accumulate_t<T>* dweight = nullptr;  // [columns], always +=; or null
   Stream stream = nullptr;
 };
 
