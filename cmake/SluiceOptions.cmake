@@ -44,8 +44,8 @@ if(SLUICE_CUDA)
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
     set(CMAKE_CUDA_STANDARD 20)
-    # nvcc splits files in a way fmt 9's check of format strings at compile time does not survive.
-    add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:FMT_CONSTEVAL=>)
+    # fmt 9 turns its constexpr functions off under nvcc, which its consteval ones then cannot call in C++20.
+    add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1> $<$<COMPILE_LANGUAGE:CUDA>:FMT_CONSTEVAL=>)
     find_package(CUDAToolkit REQUIRED)
     set(SLUICE_HAVE_CUDA ON)
   endif()
