@@ -55,4 +55,11 @@ template <class T>
 void activation_backward(const ActivationBackward<T>& params);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void activation_forward(const ActivationForward<T>& params);
+template <class T>
+void activation_backward(const ActivationBackward<T>& params);
+}  // namespace cuda
+
 }  // namespace sluice::kernels

@@ -40,4 +40,11 @@ template <class T>
 void gated_activation_backward(const GatedActivationBackward<T>& params);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void gated_activation_forward(const GatedActivationForward<T>& params);
+template <class T>
+void gated_activation_backward(const GatedActivationBackward<T>& params);
+}  // namespace cuda
+
 }  // namespace sluice::kernels

@@ -1,7 +1,7 @@
 // Depthwise causal convolution over packed sequences, with an optional SiLU (Mamba's short convolution):
 //   u_t[c] = sum_{j < W} weight[c, j] x_{t-W+1+j}[c],   y = SiLU(u) or u.
 // Inputs before a sequence's first token come from its state: the last W - 1 inputs in order of time, so that
-// row W - 2 is the newest. Sums accumulate in T on the CPU.
+// row W - 2 is the newest. Sums accumulate in T on the CPU, in float on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +55,7 @@ struct ShortConvolutionBackward {
   const T* initial_state = nullptr;  // [slots, W - 1, C], or null
   const T* d_final_state = nullptr;  // [slots, W - 1, C], or null; slots that no sequence leaves are not read
   T* d_initial_state = nullptr;      // [slots, W - 1, C], or null; slots that no sequence reads become zero
+  void* workspace = nullptr;         // CUDA: of short_convolution_backward_workspace() bytes
   Stream stream = nullptr;
 };
 
@@ -64,5 +65,14 @@ void short_convolution_forward(const ShortConvolutionForward<T>& params);
 template <class T>
 void short_convolution_backward(const ShortConvolutionBackward<T>& params);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void short_convolution_forward(const ShortConvolutionForward<T>& params);
+template <class T>
+void short_convolution_backward(const ShortConvolutionBackward<T>& params);
+template <class T>
+int64_t short_convolution_backward_workspace(const ShortConvolutionBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

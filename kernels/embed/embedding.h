@@ -1,4 +1,5 @@
-// Rows of a table by token: y[n] = weight[tokens[n]], and its gradient.
+// Rows of a table by token: y[n] = weight[tokens[n]], and its gradient. A token outside [0, vocabulary) gives
+// a row of NaN and has no gradient. Gradients are summed in T on the CPU, in float on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace sluice::kernels {
 
 template <class T>
 struct EmbeddingForward {
-  int64_t rows = 0, columns = 0;
-  const int32_t* tokens = nullptr;  // [rows], each a row of weight: checked by the caller
+  int64_t rows = 0, columns = 0, vocabulary = 0;
+  const int32_t* tokens = nullptr;  // [rows]
   const T* weight = nullptr;        // [vocabulary, columns], row stride weight_stride
   int64_t weight_stride = 0;
   T* y = nullptr;  // [rows, columns], row stride y_stride
@@ -19,19 +20,16 @@ struct EmbeddingForward {
   Stream stream = nullptr;
 };
 
-// dweight[token] += sum of dy over the token's places, in order of place: `groups` distinct tokens, group g
-// at places order[group_begin[g]] ... order[group_begin[g + 1] - 1], ascending. One thread owns a group, so
-// the sum's order depends on nothing else.
+// dweight[token] += sum of dy over the token's places. The order of the sum depends on the tokens alone.
 template <class T>
 struct EmbeddingBackward {
-  int64_t groups = 0, columns = 0;
-  const int32_t* group_token = nullptr;  // [groups], distinct
-  const int64_t* group_begin = nullptr;  // [groups + 1]
-  const int64_t* order = nullptr;        // [rows]
-  const T* dy = nullptr;                 // [rows, columns], row stride dy_stride
+  int64_t rows = 0, columns = 0, vocabulary = 0;
+  const int32_t* tokens = nullptr;  // [rows]
+  const T* dy = nullptr;            // [rows, columns], row stride dy_stride
   int64_t dy_stride = 0;
   accumulate_t<T>* dweight = nullptr;  // [vocabulary, columns], row stride dweight_stride; always +=
   int64_t dweight_stride = 0;
+  void* workspace = nullptr;  // CUDA: of embedding_backward_workspace() bytes
   Stream stream = nullptr;
 };
 
@@ -41,5 +39,14 @@ void embedding_forward(const EmbeddingForward<T>& params);
 template <class T>
 void embedding_backward(const EmbeddingBackward<T>& params);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void embedding_forward(const EmbeddingForward<T>& params);
+template <class T>
+void embedding_backward(const EmbeddingBackward<T>& params);
+template <class T>
+int64_t embedding_backward_workspace(const EmbeddingBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

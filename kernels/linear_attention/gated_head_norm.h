@@ -1,7 +1,8 @@
 // RMSNorm of each head's output, times a swish gate: what follows gated linear attention
 // (Yang et al. 2023, section 4.4). Head h of a row is columns [h * D, (h + 1) * D).
 //   y = o * rstd * weight * SiLU(gate),   rstd = (mean(o^2) + eps)^-1/2 over the head's D columns.
-// On the CPU the sums over a head accumulate in double, those over rows in T.
+// On the CPU the sums over a head accumulate in double, those over rows in T; on CUDA in float, for D up to
+// 1024.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +45,7 @@ struct GatedHeadNormBackward {
   int64_t dgate_stride = 0;
   bool accumulate_dgate = false;
   accumulate_t<T>* dweight = nullptr;  // [D], always +=; or null
+  void* workspace = nullptr;           // CUDA: of gated_head_norm_backward_workspace() bytes
   Stream stream = nullptr;
 };
 
@@ -53,5 +55,14 @@ void gated_head_norm_forward(const GatedHeadNormForward<T>& params);
 template <class T>
 void gated_head_norm_backward(const GatedHeadNormBackward<T>& params);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void gated_head_norm_forward(const GatedHeadNormForward<T>& params);
+template <class T>
+void gated_head_norm_backward(const GatedHeadNormBackward<T>& params);
+template <class T>
+int64_t gated_head_norm_backward_workspace(const GatedHeadNormBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -1,6 +1,7 @@
 // The log decay of gated linear attention from its pre-activation (Yang et al. 2023, section 4.4):
 //   g = max(log sigmoid(a) / normalizer, clamp_min),   log sigmoid(a) = min(a, 0) - log(1 + e^{-|a|}).
-// The gradient passes where the value is not below the clamp, the clamp itself included.
+// The gradient passes where the value is not below the clamp, the clamp itself included. Arithmetic in T on
+// the CPU, in float on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -44,5 +45,12 @@ void log_decay_gate_forward(const LogDecayGateForward<T>& params);
 template <class T>
 void log_decay_gate_backward(const LogDecayGateBackward<T>& params);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void log_decay_gate_forward(const LogDecayGateForward<T>& params);
+template <class T>
+void log_decay_gate_backward(const LogDecayGateBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

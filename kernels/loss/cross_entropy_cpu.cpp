@@ -60,6 +60,11 @@ void cross_entropy(const CrossEntropyParams<T>& p) {
       if (p.want_gradient) std::fill_n(z, p.columns, T(0));
       continue;
     }
+    if (label < 0 || label >= p.columns) {
+      p.nll[row] = std::numeric_limits<T>::quiet_NaN();
+      if (p.want_gradient) std::fill_n(z, p.columns, std::numeric_limits<T>::quiet_NaN());
+      continue;
+    }
     const T maximum = maximum_of(z, p.columns);
     const double behind = static_cast<double>(maximum) - static_cast<double>(z[label]);
     const double sum = p.want_gradient ? exponential_sum<true>(z, p.columns, maximum)

@@ -26,4 +26,9 @@ template <class T>
 void scaled_add(const ScaledAddParams<T>& params);
 }
 
+namespace cuda {
+template <class T>
+void scaled_add(const ScaledAddParams<T>& params);
+}  // namespace cuda
+
 }  // namespace sluice::kernels

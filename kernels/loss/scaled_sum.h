@@ -1,4 +1,5 @@
-// y = factor * sum of x, accumulated in double, in order.
+// y = factor * sum of x, accumulated in double: in order on the CPU, in a tree of fixed shape on CUDA (T:
+// float).
 #pragma once
 
 #include <cstdint>
@@ -20,5 +21,10 @@ namespace cpu {
 template <class T>
 void scaled_sum(const ScaledSumParams<T>& params);
 }
+
+namespace cuda {
+template <class T>
+void scaled_sum(const ScaledSumParams<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

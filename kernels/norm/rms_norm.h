@@ -1,6 +1,7 @@
 // RMSNorm over rows, with an optional residual addition in front (Zhang and Sennrich 2019, eq. 4):
 //   h = x + delta (or x);   y = h * rstd * weight,   rstd = (mean(h^2) + eps)^-1/2 over the columns.
-// On the CPU each row's sums accumulate in double, those over rows in T; on CUDA in float.
+// On the CPU each row's sums accumulate in double, those over rows in T; on CUDA in float. h is rounded to T
+// before it is normalised.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +40,7 @@ struct RmsNormBackward {
   int64_t dh_stride = 0;
   bool accumulate_dh = false;          // dh += instead of =
   accumulate_t<T>* dweight = nullptr;  // [columns], always +=; or null
+  void* workspace = nullptr;           // CUDA: of rms_norm_backward_workspace() bytes
   Stream stream = nullptr;
 };
 
@@ -48,5 +50,14 @@ void rms_norm_forward(const RmsNormForward<T>& params);
 template <class T>
 void rms_norm_backward(const RmsNormBackward<T>& params);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+void rms_norm_forward(const RmsNormForward<T>& params);
+template <class T>
+void rms_norm_backward(const RmsNormBackward<T>& params);
+template <class T>
+int64_t rms_norm_backward_workspace(const RmsNormBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -2,12 +2,16 @@
 // torch.optim.AdamW), over ranges of flat buffers:
 //   g = gradient * gradient_factor;   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2;
 //   w -= lr * weight_decay * w;   w -= lr * (m / correction1) / (sqrt(v / correction2) + eps),
-// where correction_i = 1 - beta_i^step. Arithmetic in T.
+// where gradient_factor and correction_i = 1 - beta_i^step are read from memory
+// (kernels/optim/update_control.h), and nothing is written when that says to skip the update. Arithmetic in
+// T.
 #pragma once
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "kernels/common/stream.h"
+#include "kernels/optim/update_control.h"
 
 namespace sluice::kernels {
 
@@ -27,8 +31,8 @@ struct AdamWParams {
   const AdamWSegment* segments = nullptr;  // [segment_count], disjoint; elements in none are left alone
   int64_t segment_count = 0;
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double correction1 = 1, correction2 = 1;
-  double gradient_factor = 1;  // of clipping or averaging
+  const UpdateControl* control = nullptr;  // [1]
+  bfloat16* compute_weight = nullptr;      // flat: the new weights rounded; or null
   Stream stream = nullptr;
 };
 
@@ -36,5 +40,10 @@ namespace cpu {
 template <class T>
 void adamw(const AdamWParams<T>& params);
 }
+
+namespace cuda {
+template <class T>
+void adamw(const AdamWParams<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

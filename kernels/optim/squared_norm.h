@@ -14,6 +14,7 @@ struct SquaredNormParams {
   const T* x = nullptr;           // [count]
   double* sum = nullptr;          // [1]
   int64_t* non_finite = nullptr;  // [1]
+  void* workspace = nullptr;      // CUDA (T: float): of squared_norm_workspace() bytes
   Stream stream = nullptr;
 };
 
@@ -21,5 +22,12 @@ namespace cpu {
 template <class T>
 void squared_norm(const SquaredNormParams<T>& params);
 }
+
+namespace cuda {
+template <class T>
+void squared_norm(const SquaredNormParams<T>& params);
+template <class T>
+int64_t squared_norm_workspace(const SquaredNormParams<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

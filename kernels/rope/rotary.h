@@ -1,11 +1,12 @@
 // Rotary position embedding (Su et al. 2021, eq. 34) in the GPT-NeoX layout: in each head of size D, channel
 // i and channel i + D/2 are one pair, turned by the angle position * theta^(-2i/D):
 //   y_i = x_i cos - x_{i+D/2} sin;   y_{i+D/2} = x_{i+D/2} cos + x_i sin.
-// The gradient is the turn by the opposite angle.
+// The gradient is the turn by the opposite angle. Arithmetic in T on the CPU, in float on CUDA.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/common/accumulate.h"
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
@@ -25,11 +26,11 @@ struct RotaryTableParams {
 template <class T>
 struct RotaryParams {
   int64_t rows = 0, heads = 0, half = 0;
-  bool inverse = false;            // turn by the opposite angle
-  const int32_t* place = nullptr;  // [rows]: each row's position as a row of the tables
-  const T* cosines = nullptr;      // [positions, half] dense
-  const T* sines = nullptr;        // [positions, half] dense
-  const T* x = nullptr;            // [rows, heads * 2 * half], row stride x_stride
+  bool inverse = false;                      // turn by the opposite angle
+  const int32_t* place = nullptr;            // [rows]: each row's position as a row of the tables
+  const accumulate_t<T>* cosines = nullptr;  // [positions, half] dense
+  const accumulate_t<T>* sines = nullptr;    // [positions, half] dense
+  const T* x = nullptr;                      // [rows, heads * 2 * half], row stride x_stride
   int64_t x_stride = 0;
   T* y = nullptr;  // [rows, heads * 2 * half], row stride y_stride
   int64_t y_stride = 0;
@@ -43,5 +44,11 @@ void rotary_table(const RotaryTableParams<T>& params);
 template <class T>
 void rotary(const RotaryParams<T>& params);
 }  // namespace cpu
+
+// The tables are made by the CPU kernel on every device.
+namespace cuda {
+template <class T>
+void rotary(const RotaryParams<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

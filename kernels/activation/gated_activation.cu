@@ -1,0 +1,101 @@
+#include "kernels/activation/gated_activation.h"
+
+#include "kernels/activation/activation_functions.cuh"
+#include "kernels/common/rows.cuh"
+
+namespace sluice::kernels {
+namespace {
+
+template <class T>
+struct Forward {
+  GatedActivationForward<T> p;
+
+  template <int N>
+  struct Loaded {
+    Pack<T, N> gate, up;
+  };
+  template <int N>
+  __device__ Loaded<N> load(int64_t row, int64_t column) const {
+    const T* from = p.gate_up + row * p.gate_up_stride + column;
+    return {Pack<T, N>::load(from), Pack<T, N>::load(from + p.columns)};
+  }
+  template <int N>
+  __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
+    Pack<T, N> y;
+    with_activation(p.activation, [&](auto function) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) y.set(i, function.value(loaded.gate[i]) * loaded.up[i]);
+    });
+    y.store(p.y + row * p.y_stride + column);
+  }
+};
+
+template <class T>
+struct Backward {
+  GatedActivationBackward<T> p;
+
+  template <int N>
+  struct Loaded {
+    Pack<T, N> gate, up, dy, dgate, dup;
+  };
+  template <int N>
+  __device__ Loaded<N> load(int64_t row, int64_t column) const {
+    Loaded<N> loaded;
+    const T* from = p.gate_up + row * p.gate_up_stride + column;
+    loaded.gate = Pack<T, N>::load(from);
+    loaded.up = Pack<T, N>::load(from + p.columns);
+    loaded.dy = Pack<T, N>::load(p.dy + row * p.dy_stride + column);
+    if (p.accumulate) {
+      const T* to = p.dgate_up + row * p.dgate_up_stride + column;
+      loaded.dgate = Pack<T, N>::load(to);
+      loaded.dup = Pack<T, N>::load(to + p.columns);
+    }
+    return loaded;
+  }
+  template <int N>
+  __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
+    Pack<T, N> dgate, dup;
+    with_activation(p.activation, [&](auto function) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float gate = loaded.gate[i], dy = loaded.dy[i];
+        const float gate_gradient = dy * loaded.up[i] * function.slope(gate);
+        const float up_gradient = dy * function.value(gate);
+        dgate.set(i, p.accumulate ? loaded.dgate[i] + gate_gradient : gate_gradient);
+        dup.set(i, p.accumulate ? loaded.dup[i] + up_gradient : up_gradient);
+      }
+    });
+    T* to = p.dgate_up + row * p.dgate_up_stride + column;
+    dgate.store(to);
+    dup.store(to + p.columns);
+  }
+};
+
+}  // namespace
+
+namespace cuda {
+
+template <class T>
+void gated_activation_forward(const GatedActivationForward<T>& p) {
+  constexpr int N = PACK<T>;
+  const bool packable =
+      can_pack<N>(p.gate_up, p.gate_up_stride, p.columns) && can_pack<N>(p.y, p.y_stride, p.columns);
+  launch_rows<T>(Forward<T>{p}, p.rows, p.columns, packable, p.stream, "gated_activation_forward");
+}
+
+template <class T>
+void gated_activation_backward(const GatedActivationBackward<T>& p) {
+  constexpr int N = PACK<T>;
+  const bool packable = can_pack<N>(p.gate_up, p.gate_up_stride, p.columns) &&
+                        can_pack<N>(p.dy, p.dy_stride, p.columns) &&
+                        can_pack<N>(p.dgate_up, p.dgate_up_stride, p.columns);
+  launch_rows<T>(Backward<T>{p}, p.rows, p.columns, packable, p.stream, "gated_activation_backward");
+}
+
+template void gated_activation_forward(const GatedActivationForward<float>&);
+template void gated_activation_forward(const GatedActivationForward<bfloat16>&);
+template void gated_activation_backward(const GatedActivationBackward<float>&);
+template void gated_activation_backward(const GatedActivationBackward<bfloat16>&);
+
+}  // namespace cuda
+}  // namespace sluice::kernels
