@@ -22,7 +22,8 @@ struct GemmParams {
   Output* c = nullptr;  // [m, n]
   int64_t c_stride = 0;
   accumulate_t<T> alpha = 1;
-  accumulate_t<T> beta = 0;  // 0: c is not read
+  accumulate_t<T> beta = 0;   // 0: c is not read
+  void* workspace = nullptr;  // CUDA: gemm_workspace(params) bytes
   Stream stream = nullptr;
 };
 
@@ -30,5 +31,14 @@ namespace cpu {
 template <class T>
 void gemm(const GemmParams<T>& params);
 }
+
+namespace cuda {
+// T, Output: float, float; bfloat16, bfloat16; bfloat16, float. Rows of every matrix must begin at multiples
+// of 16 bytes for full speed; any others work.
+template <class T, class Output>
+void gemm(const GemmParams<T, Output>& params);
+template <class T, class Output>
+int64_t gemm_workspace(const GemmParams<T, Output>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -27,7 +27,7 @@ struct Arguments {
   SamplingOptions sampling;
   bool greedy = false;
   bool stop_at_eos = true;
-  std::string device = "auto", dtype = "float32";
+  std::string device = "auto", dtype = "auto";
   int threads = 0;
 };
 
@@ -149,7 +149,10 @@ int main(int argc, char** argv) {
   app.add_option("--tokenizer", arguments.tokenizer,
                  "sentencepiece model instead of the checkpoint's tokenizer.model");
   app.add_option("--device", arguments.device, "auto, cpu or cuda")->capture_default_str();
-  app.add_option("--dtype", arguments.dtype, "type to compute in: float32 or float64")->capture_default_str();
+  app.add_option("--dtype", arguments.dtype,
+                 "type to compute in: auto (bfloat16 on a GPU, else float32), float32,\n"
+                 "bfloat16 or, on the CPU, float64")
+      ->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->capture_default_str();
   return run_program(app, argc, argv, [&] { return generate(arguments); });
 }

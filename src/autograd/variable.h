@@ -26,6 +26,9 @@ struct GradientLeaf {
   std::function<void()> on_gradient_ready;  // called once a backward pass, after the last contribution
 };
 
+// Makes a variable's value again, from tensors it holds.
+using Recipe = std::function<Tensor()>;
+
 class Variable {
  public:
   Variable() = default;
@@ -47,6 +50,9 @@ class Variable {
   void set_gradient_hook(std::function<void()> hook);
   // The value alone, off the tape.
   Variable detach() const { return Variable(value_); }
+  // How to make the value again, or null (autograd/saved_tensor.h).
+  const std::shared_ptr<const Recipe>& recipe() const { return recipe_; }
+  void set_recipe(Recipe recipe) { recipe_ = std::make_shared<const Recipe>(std::move(recipe)); }
 
  private:
   friend class Tape;
@@ -54,6 +60,7 @@ class Variable {
   std::shared_ptr<GradientLeaf> leaf_;
   std::shared_ptr<TapeNode> node_;
   int output_ = 0;
+  std::shared_ptr<const Recipe> recipe_;
 };
 
 // While it lives, ops of this thread record nothing.

@@ -65,6 +65,7 @@ struct TrainConfig {
   uint64_t seed = 0;               // of the initial weights and of samples
   std::string device = "auto";     // "auto", "cpu", "cuda"
   std::string dtype = "auto";      // compute type: "auto", "float32", "bfloat16", "float64"
+  bool cuda_graph = true;          // launch a micro step as one recorded graph where shapes are static
   int64_t threads = 0;             // CPU threads; 0: all cores
   std::string output_dir;          // default, filled in on reading: runs/<name>
   std::string init_from;           // Hugging Face directory whose weights the run starts from

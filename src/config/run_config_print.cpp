@@ -53,6 +53,7 @@ Json to_json(const TrainConfig& train) {
           {"seed", train.seed},
           {"device", train.device},
           {"dtype", train.dtype},
+          {"cuda_graph", train.cuda_graph},
           {"threads", train.threads},
           {"output_dir", train.output_dir},
           {"init_from", train.init_from},

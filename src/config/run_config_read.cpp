@@ -128,6 +128,7 @@ TrainConfig read_train(ObjectReader reader) {
   train.seed = reader.unsigned_integer("seed", train.seed);
   train.device = reader.choice("device", train.device, {"auto", "cpu", "cuda"});
   train.dtype = reader.choice("dtype", train.dtype, {"auto", "float32", "bfloat16", "float64"});
+  train.cuda_graph = reader.boolean("cuda_graph", train.cuda_graph);
   train.threads = reader.integer("threads", train.threads, 0, kMaxCount);
   train.output_dir = reader.text("output_dir", train.output_dir);
   train.init_from = reader.text("init_from", train.init_from);

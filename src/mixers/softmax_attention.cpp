@@ -9,11 +9,11 @@ namespace sluice {
 namespace {
 
 // The position of each token in its sequence, counted from the tokens its slot has seen before.
-std::vector<int64_t> positions_of(const ops::SequenceLayout& layout, const SoftmaxAttentionState* state) {
+std::vector<int64_t> positions_of(const ops::SequenceLayout& layout, const SoftmaxAttentionState& state) {
   std::vector<int64_t> positions(static_cast<size_t>(layout.tokens()));
   for (int64_t s = 0; s < layout.sequences(); ++s) {
     const int64_t slot = layout.state_in[s];
-    const int64_t before = state != nullptr && slot >= 0 ? state->slots[slot].position : 0;
+    const int64_t before = slot >= 0 ? state.slots[slot].position : 0;
     for (int64_t t = layout.offsets[s]; t < layout.offsets[s + 1]; ++t) {
       positions[t] = before + t - layout.offsets[s];
     }
@@ -91,23 +91,27 @@ Variable SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayout&
     q = ops::gated_head_norm(q, Variable(), q_norm_.weight(), sizes_.num_heads, kHeadNormEps);
     k = ops::gated_head_norm(k, Variable(), k_norm_.weight(), sizes_.num_kv_heads, kHeadNormEps);
   }
-  const auto table = ops::make_rotary_table(positions_of(layout, cache), sizes_.head_dim(), sizes_.rope_theta,
-                                            x.dtype(), x.device());
+  const ops::RotaryTable table =
+      cache != nullptr
+          ? ops::make_rotary_table(positions_of(layout, *cache), sizes_.head_dim(), sizes_.rope_theta,
+                                   x.dtype(), x.device())
+          : ops::rotary_table_of(layout, sizes_.head_dim(), sizes_.rope_theta, x.dtype(), x.device());
   q = ops::rotary(q, table, sizes_.num_heads);
   k = ops::rotary(k, table, sizes_.num_kv_heads);
   if (cache != nullptr) return output_.forward(attend_with_state(q, k, parts[2], layout, *cache));
-  return output_.forward(ops::softmax_attention(q, k, parts[2], options_for(layout.offsets, layout.offsets)));
+  return output_.forward(ops::softmax_attention(
+      q, k, parts[2], options_for(layout.indices().offsets, layout.indices().offsets)));
 }
 
-ops::SoftmaxAttentionOptions SoftmaxAttention::options_for(std::vector<int64_t> q_offsets,
-                                                           std::vector<int64_t> k_offsets) const {
+ops::SoftmaxAttentionOptions SoftmaxAttention::options_for(const ops::IndexArray& q_offsets,
+                                                           const ops::IndexArray& k_offsets) const {
   ops::SoftmaxAttentionOptions options;
   options.heads = sizes_.num_heads;
   options.kv_heads = sizes_.num_kv_heads;
   options.window = sizes_.window_size.value_or(0);
   options.scale = 1.0 / std::sqrt(static_cast<double>(sizes_.head_dim()));
-  options.q_offsets = std::move(q_offsets);
-  options.k_offsets = std::move(k_offsets);
+  options.q_offsets = q_offsets;
+  options.k_offsets = k_offsets;
   return options;
 }
 
@@ -126,7 +130,8 @@ Variable SoftmaxAttention::attend_with_state(const Variable& q, const Variable& 
              sizes_.window_size);
       const Variable attended = ops::softmax_attention(
           Variable(q.value().narrow(0, first, length)), Variable(slot.keys.narrow(0, 0, slot.length)),
-          Variable(slot.values.narrow(0, 0, slot.length)), options_for({0, length}, {0, slot.length}));
+          Variable(slot.values.narrow(0, 0, slot.length)),
+          options_for(std::vector<int64_t>{0, length}, std::vector<int64_t>{0, slot.length}));
       output.narrow(0, first, length).copy_from(attended.value());
     }
     if (layout.state_out[s] >= 0) state.slots[layout.state_out[s]] = std::move(slot);

@@ -56,8 +56,8 @@ class SoftmaxAttention final : public nn::Mixer {
   double flops_per_token(int64_t length) const override;
 
  private:
-  ops::SoftmaxAttentionOptions options_for(std::vector<int64_t> q_offsets,
-                                           std::vector<int64_t> k_offsets) const;
+  ops::SoftmaxAttentionOptions options_for(const ops::IndexArray& q_offsets,
+                                           const ops::IndexArray& k_offsets) const;
   Variable attend_with_state(const Variable& q, const Variable& k, const Variable& v,
                              const ops::SequenceLayout& layout, SoftmaxAttentionState& state) const;
 

@@ -37,7 +37,8 @@ class LanguageModel : public nn::Module {
   void initialize_weights(uint64_t seed) const;
 
   // tokens i32 [N] -> normalised hidden states [N, hidden]. `state` is read and replaced; null: none.
-  // `recompute_layers`: keep only each layer's input for backward.
+  // `recompute_layers`: keep only each layer's input for backward. (What else is kept or made again follows
+  // the caller's SelectiveRecomputeScope.)
   Variable forward(const Tensor& tokens, const ops::SequenceLayout& layout, ModelState* state,
                    bool recompute_layers = false) const;
   // hidden [N, hidden] -> logits [N, vocabulary].

@@ -16,6 +16,14 @@ std::string with_ending(const std::string& name, std::string_view from, std::str
   return name.substr(0, name.size() - from.size()) + std::string(to);
 }
 
+// Files are read into the CPU's memory.
+void load(const WeightDirectory& directory, const std::string& name, const Tensor& tensor) {
+  if (tensor.device() == Device::kCpu) return directory.load_into(name, tensor);
+  const Tensor host = Tensor::empty(tensor.shape(), tensor.dtype(), Device::kCpu);
+  directory.load_into(name, host);
+  tensor.copy_from(host);
+}
+
 // The name a tensor has in the directory: its own, or that of the same norm under the other fuse_norm.
 std::string stored_name(const WeightDirectory& directory, const std::string& name) {
   constexpr std::string_view kFused = ".g_norm_swish_gate.weight", kPlain = ".g_norm.weight";
@@ -43,7 +51,7 @@ bool load_merged_gate_up(const WeightDirectory& directory, const nn::Parameter& 
       directory.shape(name) != std::vector<int64_t>{parameter.shape()[0], parameter.shape()[1]}) {
     return false;
   }
-  directory.load_into(name, parameter.variable().value());
+  load(directory, name, parameter.master());
   used.insert(name);
   return true;
 }
@@ -60,7 +68,7 @@ void load_part(const WeightDirectory& directory, const nn::Parameter& parameter,
     return problems.add(part.name,
                         fmt::format("has shape [{}], the model needs {}", text, part.shape.to_string()));
   }
-  directory.load_into(name, parameter.part_of(parameter.variable().value(), part));
+  load(directory, name, parameter.part_of(parameter.master(), part));
 }
 
 }  // namespace
@@ -83,7 +91,7 @@ void load_weights(const LanguageModel& model, const WeightDirectory& directory) 
 }
 
 std::vector<NamedTensor> named_weights(const LanguageModel& model) {
-  return named_parts(model, [](const nn::Parameter& parameter) { return parameter.variable().value(); });
+  return named_parts(model, [](const nn::Parameter& parameter) { return parameter.master(); });
 }
 
 }  // namespace sluice

@@ -79,14 +79,15 @@ WrittenFile write_safetensors(const std::filesystem::path& path, const std::vect
 }
 
 TensorStream stream_of(const NamedTensor& named, std::optional<DType> floating) {
-  const Tensor& tensor = named.tensor;
-  SLUICE_ASSERT(tensor.defined() && tensor.device() == Device::kCpu);
+  const Tensor& source = named.tensor;
+  SLUICE_ASSERT(source.defined());
   SLUICE_CHECK(!floating || is_floating(*floating), kInternal, "floating tensors cannot become {}",
                name_of(*floating));
-  const DType dtype = floating && is_floating(tensor.dtype()) ? *floating : tensor.dtype();
+  const DType dtype = floating && is_floating(source.dtype()) ? *floating : source.dtype();
   std::vector<int64_t> shape;
-  for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.size(i));
-  const auto stream = [tensor, dtype](const ByteSink& sink) {
+  for (int i = 0; i < source.rank(); ++i) shape.push_back(source.size(i));
+  const auto stream = [source, dtype](const ByteSink& sink) {
+    const Tensor tensor = source.to(Device::kCpu);  // one at a time
     if (tensor.dtype() == dtype && tensor.is_contiguous()) {
       sink({static_cast<const std::byte*>(tensor.raw_data()), static_cast<size_t>(tensor.bytes())});
       return;

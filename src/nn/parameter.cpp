@@ -57,8 +57,9 @@ void Parameter::prefix_names(const std::string& prefix) {
   for (CheckpointPart& part : parts_) part.name = prefix + part.name;
 }
 
-void Parameter::bind(const Tensor& value, const Tensor& gradient) {
-  SLUICE_ASSERT(value.shape() == shape_);
+void Parameter::bind(const Tensor& value, const Tensor& gradient, const Tensor& master) {
+  SLUICE_ASSERT(value.shape() == shape_ && (!master.defined() || master.shape() == shape_));
+  master_ = master.defined() ? master : value;
   variable_ = gradient.defined() ? Variable::parameter(value, gradient) : Variable(value);
 }
 
@@ -69,7 +70,7 @@ Tensor Parameter::part_of(const Tensor& whole, const CheckpointPart& part) const
 
 void initialize(const Parameter& parameter, uint64_t seed, double initializer_range) {
   for (const CheckpointPart& part : parameter.parts()) {
-    parameter.part_of(parameter.variable().value(), part)
+    parameter.part_of(parameter.master(), part)
         .copy_from(initial_values(parameter, part, seed, initializer_range));
   }
 }

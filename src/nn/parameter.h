@@ -41,8 +41,12 @@ class Parameter {
 
   // The value and, when trained, its gradient; undefined before bind().
   const Variable& variable() const { return variable_; }
-  // Gives the parameter its memory. An undefined gradient makes it a constant.
-  void bind(const Tensor& value, const Tensor& gradient);
+  // The value that the optimizer updates and files hold: the same memory as variable()'s, or, where models
+  // compute in bf16, a copy in fp32 that it is rounded from.
+  const Tensor& master() const { return master_; }
+  // Gives the parameter its memory. An undefined gradient makes it a constant, an undefined master is the
+  // value.
+  void bind(const Tensor& value, const Tensor& gradient, const Tensor& master = Tensor());
   // The rows of one part of `whole` (a tensor of this parameter's shape: value, gradient, moment), in stored
   // shape.
   Tensor part_of(const Tensor& whole, const CheckpointPart& part) const;
@@ -54,9 +58,10 @@ class Parameter {
   Initializer initializer_;
   std::vector<CheckpointPart> parts_;
   Variable variable_;
+  Tensor master_;
 };
 
-// Fills the value with its initial numbers. They depend on the seed and the checkpoint names alone, not on
+// Fills the master with its initial numbers. They depend on the seed and the checkpoint names alone, not on
 // merging, the order of parameters or the number of threads.
 void initialize(const Parameter& parameter, uint64_t seed, double initializer_range);
 

@@ -6,6 +6,7 @@
 
 #include "autograd/tape.h"
 #include "ops/check.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
@@ -34,7 +35,7 @@ constexpr std::array<std::pair<std::string_view, Activation>, 20> kNames = {{
 }};
 
 void backward(const Tensor& x, Activation function, const Tensor& dy, const GradientTarget& dx) {
-  dispatch_compute(x.dtype(), "activation", [&]<class T>() {
+  dispatch_floating(x.dtype(), "activation", [&]<class T>() {
     kernels::ActivationBackward<T> p;
     p.rows = x.rows(), p.columns = x.rank() == 0 ? 1 : x.size(-1);
     p.activation = function;
@@ -42,7 +43,7 @@ void backward(const Tensor& x, Activation function, const Tensor& dy, const Grad
     p.dy = dy.data<T>(), p.dy_stride = dy.row_stride();
     p.dx = dx.tensor.data<T>(), p.dx_stride = dx.tensor.row_stride();
     p.accumulate = dx.accumulate;
-    kernels::cpu::activation_backward(p);
+    SLUICE_LAUNCH(T, x.device(), activation_backward, p);
   });
 }
 
@@ -60,13 +61,13 @@ Activation parse_activation(std::string_view name) {
 Variable activation(const Variable& x, Activation function) {
   const Tensor& input = x.value();
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  dispatch_compute(x.dtype(), "activation", [&]<class T>() {
+  dispatch_floating(x.dtype(), "activation", [&]<class T>() {
     kernels::ActivationForward<T> p;
     p.rows = input.rows(), p.columns = input.rank() == 0 ? 1 : input.size(-1);
     p.activation = function;
     p.x = input.data<T>(), p.x_stride = input.row_stride();
     p.y = y.data<T>(), p.y_stride = y.row_stride();
-    kernels::cpu::activation_forward(p);
+    SLUICE_LAUNCH(T, x.device(), activation_forward, p);
   });
   return Tape::record_one("activation", {x}, y, [x = input, function](BackwardContext& context) {
     backward(x, function, context.output_gradient(0), context.target(0));

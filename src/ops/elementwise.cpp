@@ -1,27 +1,22 @@
 #include "ops/elementwise.h"
 
 #include "autograd/tape.h"
+#include "kernels/elementwise/elementwise.h"
 #include "ops/check.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
 
-template <class T>
 void multiply_into(const Tensor& a, const Tensor& b, const GradientTarget& out) {
-  const int64_t columns = a.rank() == 0 ? 1 : a.size(-1);
-  for (int64_t row = 0; row < a.rows(); ++row) {
-    const T* a_row = a.data<T>() + row * a.row_stride();
-    const T* b_row = b.data<T>() + row * b.row_stride();
-    T* out_row = out.tensor.data<T>() + row * out.tensor.row_stride();
-    for (int64_t i = 0; i < columns; ++i) {
-      const T product = a_row[i] * b_row[i];
-      out_row[i] = out.accumulate ? out_row[i] + product : product;
-    }
-  }
-}
-
-void multiply_into(const Tensor& a, const Tensor& b, const GradientTarget& out) {
-  dispatch_compute(a.dtype(), "multiply", [&]<class T>() { multiply_into<T>(a, b, out); });
+  dispatch_floating(a.dtype(), "multiply", [&]<class T>() {
+    kernels::MultiplyParams<T> p;
+    p.rows = a.rows(), p.columns = a.rank() == 0 ? 1 : a.size(-1);
+    p.a = a.data<T>(), p.a_stride = a.row_stride();
+    p.b = b.data<T>(), p.b_stride = b.row_stride();
+    p.y = out.tensor.data<T>(), p.y_stride = out.tensor.row_stride(), p.accumulate = out.accumulate;
+    SLUICE_LAUNCH(T, a.device(), multiply, p);
+  });
 }
 
 }  // namespace

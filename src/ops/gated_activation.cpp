@@ -1,14 +1,31 @@
 #include "ops/gated_activation.h"
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/activation/gated_activation.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
 
+Tensor forward(const Tensor& gate_up, Activation function) {
+  Shape shape = gate_up.shape();
+  shape.set(-1, gate_up.size(-1) / 2);
+  const Tensor y = Tensor::empty(shape, gate_up.dtype(), gate_up.device());
+  dispatch_floating(gate_up.dtype(), "gated_activation", [&]<class T>() {
+    kernels::GatedActivationForward<T> p;
+    p.rows = y.rows(), p.columns = y.size(-1);
+    p.activation = function;
+    p.gate_up = gate_up.data<T>(), p.gate_up_stride = gate_up.row_stride();
+    p.y = y.data<T>(), p.y_stride = y.row_stride();
+    SLUICE_LAUNCH(T, gate_up.device(), gated_activation_forward, p);
+  });
+  return y;
+}
+
 void backward(const Tensor& gate_up, Activation function, const Tensor& dy, const GradientTarget& dgate_up) {
-  dispatch_compute(gate_up.dtype(), "gated_activation", [&]<class T>() {
+  dispatch_floating(gate_up.dtype(), "gated_activation", [&]<class T>() {
     kernels::GatedActivationBackward<T> p;
     p.rows = dy.rows(), p.columns = dy.size(-1);
     p.activation = function;
@@ -16,7 +33,7 @@ void backward(const Tensor& gate_up, Activation function, const Tensor& dy, cons
     p.dy = dy.data<T>(), p.dy_stride = dy.row_stride();
     p.dgate_up = dgate_up.tensor.data<T>(), p.dgate_up_stride = dgate_up.tensor.row_stride();
     p.accumulate = dgate_up.accumulate;
-    kernels::cpu::gated_activation_backward(p);
+    SLUICE_LAUNCH(T, gate_up.device(), gated_activation_backward, p);
   });
 }
 
@@ -26,21 +43,13 @@ Variable gated_activation(const Variable& gate_up, Activation function) {
   SLUICE_CHECK(gate_up.value().rank() >= 2 && gate_up.size(-1) % 2 == 0, kInternal,
                "[gated_activation] expected gate_up of shape [..., 2 I], got {}",
                gate_up.shape().to_string());
-  Shape shape = gate_up.shape();
-  shape.set(-1, gate_up.size(-1) / 2);
-  const Tensor y = Tensor::empty(shape, gate_up.dtype(), gate_up.device());
-  dispatch_compute(gate_up.dtype(), "gated_activation", [&]<class T>() {
-    kernels::GatedActivationForward<T> p;
-    p.rows = y.rows(), p.columns = y.size(-1);
-    p.activation = function;
-    p.gate_up = gate_up.value().data<T>(), p.gate_up_stride = gate_up.value().row_stride();
-    p.y = y.data<T>(), p.y_stride = y.row_stride();
-    kernels::cpu::gated_activation_forward(p);
-  });
-  return Tape::record_one("gated_activation", {gate_up}, y,
-                          [gate_up = gate_up.value(), function](BackwardContext& context) {
-                            backward(gate_up, function, context.output_gradient(0), context.target(0));
-                          });
+  const auto recipe = [gate_up = gate_up.value(), function] { return forward(gate_up, function); };
+  Variable y = Tape::record_one("gated_activation", {gate_up}, recipe(),
+                                [gate_up = gate_up.value(), function](BackwardContext& context) {
+                                  backward(gate_up, function, context.output_gradient(0), context.target(0));
+                                });
+  if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
+  return y;
 }
 
 Variable swiglu(const Variable& gate_up) { return gated_activation(gate_up, Activation::kSilu); }

@@ -1,9 +1,11 @@
 #include "ops/gated_head_norm.h"
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/linear_attention/gated_head_norm.h"
 #include "ops/check.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
@@ -26,6 +28,23 @@ void check(const Variable& o, const Variable& gate, const Variable& weight, int6
   require_shape(op, "weight", weight.value(), Shape{o.size(-1) / heads});
 }
 
+// Writes saved.rstd where it is defined.
+Tensor forward(const Saved& saved, double eps) {
+  const Tensor& o = saved.o;
+  const Tensor y = Tensor::empty(o.shape(), o.dtype(), o.device());
+  dispatch_floating(o.dtype(), "gated_head_norm", [&]<class T>() {
+    kernels::GatedHeadNormForward<T> p;
+    p.rows = o.rows(), p.heads = saved.heads, p.head_size = o.size(-1) / saved.heads, p.eps = eps;
+    p.o = o.data<T>(), p.o_stride = o.row_stride();
+    p.gate = data_or_null<T>(saved.gate), p.gate_stride = saved.gate.defined() ? saved.gate.row_stride() : 0;
+    p.weight = data_or_null<T>(saved.weight);
+    p.y = y.data<T>(), p.y_stride = y.row_stride();
+    p.rstd = data_or_null<kernels::accumulate_t<T>>(saved.rstd);
+    SLUICE_LAUNCH(T, o.device(), gated_head_norm_forward, p);
+  });
+  return y;
+}
+
 void backward(const Saved& saved, BackwardContext& context) {
   const Tensor& dy = context.output_gradient(0);
   const GradientTarget d_o = context.needs(0) ? context.target(0) : GradientTarget{};
@@ -33,20 +52,20 @@ void backward(const Saved& saved, BackwardContext& context) {
   const GradientTarget dweight = context.needs(2) ? context.target(2) : GradientTarget{};
   // The kernel adds to the weight's gradient.
   if (dweight.tensor.defined() && !dweight.accumulate) dweight.tensor.fill_zero();
-  dispatch_compute(dy.dtype(), "gated_head_norm", [&]<class T>() {
+  dispatch_floating(dy.dtype(), "gated_head_norm", [&]<class T>() {
     kernels::GatedHeadNormBackward<T> p;
     p.rows = saved.o.rows(), p.heads = saved.heads, p.head_size = saved.o.size(-1) / saved.heads;
     p.o = saved.o.data<T>(), p.o_stride = saved.o.row_stride();
     p.gate = data_or_null<T>(saved.gate), p.gate_stride = saved.gate.defined() ? saved.gate.row_stride() : 0;
-    p.weight = data_or_null<T>(saved.weight), p.rstd = saved.rstd.data<T>();
+    p.weight = data_or_null<T>(saved.weight), p.rstd = saved.rstd.data<kernels::accumulate_t<T>>();
     p.dy = dy.data<T>(), p.dy_stride = dy.row_stride();
     p.d_o = data_or_null<T>(d_o.tensor), p.d_o_stride = d_o.tensor.defined() ? d_o.tensor.row_stride() : 0;
     p.accumulate_d_o = d_o.accumulate;
     p.dgate = data_or_null<T>(dgate.tensor);
     p.dgate_stride = dgate.tensor.defined() ? dgate.tensor.row_stride() : 0;
     p.accumulate_dgate = dgate.accumulate;
-    p.dweight = data_or_null<T>(dweight.tensor);
-    kernels::cpu::gated_head_norm_backward(p);
+    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight.tensor);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, dy.device(), gated_head_norm_backward, p);
   });
 }
 
@@ -55,23 +74,16 @@ void backward(const Saved& saved, BackwardContext& context) {
 Variable gated_head_norm(const Variable& o, const Variable& gate, const Variable& weight, int64_t heads,
                          double eps) {
   check(o, gate, weight, heads);
-  const int64_t rows = o.value().rows();
   const bool recorded = Tape::would_record({o, gate, weight});
-  const Tensor y = Tensor::empty(o.shape(), o.dtype(), o.device());
-  const Tensor rstd = recorded ? Tensor::empty(Shape{rows, heads}, o.dtype(), o.device()) : Tensor();
-  dispatch_compute(o.dtype(), "gated_head_norm", [&]<class T>() {
-    kernels::GatedHeadNormForward<T> p;
-    p.rows = rows, p.heads = heads, p.head_size = o.size(-1) / heads, p.eps = eps;
-    p.o = o.value().data<T>(), p.o_stride = o.value().row_stride();
-    p.gate = data_or_null<T>(gate), p.gate_stride = gate.defined() ? gate.value().row_stride() : 0;
-    p.weight = data_or_null<T>(weight);
-    p.y = y.data<T>(), p.y_stride = y.row_stride(), p.rstd = data_or_null<T>(rstd);
-    kernels::cpu::gated_head_norm_forward(p);
-  });
-  if (!recorded) return Variable(y);
-  return Tape::record_one("gated_head_norm", {o, gate, weight}, y,
-                          [saved = Saved{o.value(), gate.value(), weight.value(), rstd, heads}](
-                              BackwardContext& context) { backward(saved, context); });
+  const Tensor rstd =
+      recorded ? Tensor::empty(Shape{o.value().rows(), heads}, accumulate_dtype(o.dtype()), o.device())
+               : Tensor();
+  const Saved saved{o.value(), gate.value(), weight.value(), rstd, heads};
+  const auto recipe = [saved, eps] { return forward(saved, eps); };
+  Variable y = Tape::record_one("gated_head_norm", {o, gate, weight}, recipe(),
+                                [saved](BackwardContext& context) { backward(saved, context); });
+  if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
+  return y;
 }
 
 }  // namespace sluice::ops

@@ -2,17 +2,18 @@
 
 #include <cmath>
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/linear_attention/gated_linear_attention.h"
 #include "ops/check.h"
 #include "ops/state_slots.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
 
 constexpr const char* kOp = "gated_linear_attention";
-constexpr int64_t kChunk = 64;
 
 struct Sizes {
   int64_t tokens, heads, kv_heads, key_size, value_size;
@@ -25,9 +26,9 @@ struct Sizes {
 struct Saved {
   Sizes sizes;
   SequenceLayout layout;
-  Tensor q, k, v, g;
-  std::vector<int64_t> chunk_offsets;
-  Tensor chunk_states;
+  Tensor q, k, v;
+  SavedTensor g;
+  Tensor chunk_states;  // on the CPU
 };
 
 Sizes check(const Variable& q, const Variable& k, const Variable& v, const Variable& g,
@@ -57,21 +58,24 @@ Sizes check(const Variable& q, const Variable& k, const Variable& v, const Varia
     require_like(kOp, "g", g.value(), q.value());
   }
   layout.validate(sizes.tokens);
-  require_state(kOp, initial_state, sizes.state_shape(layout.slots), q.value());
+  require_state(kOp, initial_state, sizes.state_shape(layout.slots), accumulate_dtype(q.dtype()));
   return sizes;
 }
 
 // What the two passes' parameters have in common.
 template <class Params>
-void fill_sizes(Params& p, const Sizes& sizes, const SequenceLayout& layout) {
+void fill_sizes(Params& p, const Sizes& sizes, const SequenceLayout& layout, Device device) {
   p.tokens = sizes.tokens, p.sequences = layout.sequences();
   p.heads = sizes.heads, p.kv_heads = sizes.kv_heads;
   p.key_size = sizes.key_size, p.value_size = sizes.value_size;
   p.scale = sizes.scale;
-  p.offsets = layout.offsets.data();
-  p.state_in = layout.state_in.data(), p.state_out = layout.state_out.data();
+  const SequenceIndices& indices = layout.indices();
+  p.offsets = indices.offsets.on(device);
+  p.state_in = indices.state_in.on(device), p.state_out = indices.state_out.on(device);
   p.slots = layout.slots;
-  p.chunk = kChunk;
+  p.chunk = kChunkTokens;
+  p.chunks = indices.chunk_offsets.host().back();
+  p.chunk_offsets = indices.chunk_offsets.on(device);
 }
 
 template <class T, class Params>
@@ -105,28 +109,29 @@ struct Gradient {
 };
 
 void backward(const Saved& saved, BackwardContext& context) {
+  const Tensor g = saved.g.get();
   const Tensor& d_output = context.output_gradient(0);
   const Tensor d_final =
       context.output_gradient(1).defined() ? context.output_gradient(1).contiguous() : Tensor();
   const Gradient dq = Gradient::of(context, 0), dk = Gradient::of(context, 1);
   const Gradient dv = Gradient::of(context, 2), dg = Gradient::of(context, 3);
-  const Tensor d_initial = context.needs(4) ? Tensor::empty(saved.sizes.state_shape(saved.layout.slots),
-                                                            saved.q.dtype(), saved.q.device())
-                                            : Tensor();
-  dispatch_compute(saved.q.dtype(), kOp, [&]<class T>() {
+  const Tensor d_initial = context.needs(4)
+                               ? Tensor::empty(saved.sizes.state_shape(saved.layout.slots),
+                                               accumulate_dtype(saved.q.dtype()), saved.q.device())
+                               : Tensor();
+  dispatch_floating(saved.q.dtype(), kOp, [&]<class T>() {
     kernels::GatedLinearAttentionBackward<T> p;
-    fill_sizes(p, saved.sizes, saved.layout);
-    fill_inputs<T>(p, saved.q, saved.k, saved.v, saved.g);
+    fill_sizes(p, saved.sizes, saved.layout, saved.q.device());
+    fill_inputs<T>(p, saved.q, saved.k, saved.v, g);
     p.d_o = data_or_null<T>(d_output), p.d_o_stride = d_output.defined() ? d_output.row_stride() : 0;
     p.dq = dq.data<T>(), p.dq_stride = dq.stride();
     p.dk = dk.data<T>(), p.dk_stride = dk.stride();
     p.dv = dv.data<T>(), p.dv_stride = dv.stride();
     p.dg = dg.data<T>(), p.dg_stride = dg.stride();
-    p.d_final_state = data_or_null<T>(d_final);
-    p.d_initial_state = data_or_null<T>(d_initial);
-    p.chunk_offsets = saved.chunk_offsets.data();
-    p.chunk_states = saved.chunk_states.data<T>();
-    kernels::cpu::gated_linear_attention_backward(p);
+    p.d_final_state = data_or_null<kernels::accumulate_t<T>>(d_final);
+    p.d_initial_state = data_or_null<kernels::accumulate_t<T>>(d_initial);
+    p.chunk_states = data_or_null<kernels::accumulate_t<T>>(saved.chunk_states);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, saved.q.device(), gated_linear_attention_backward, p);
   });
   for (const Gradient* gradient : {&dq, &dk, &dv, &dg}) gradient->finish();
   if (d_initial.defined()) context.add(4, d_initial);
@@ -139,30 +144,32 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
                                                   const SequenceLayout& layout,
                                                   const GatedLinearAttentionOptions& options) {
   const Sizes sizes = check(q, k, v, g, initial_state, layout, options);
-  const auto fresh = [&](const Shape& shape) { return Tensor::empty(shape, q.dtype(), q.device()); };
-  const Tensor output = fresh(Shape{sizes.tokens, sizes.heads * sizes.value_size});
-  const Tensor final_state = options.want_final_state ? fresh(sizes.state_shape(layout.slots)) : Tensor();
+  const auto fresh_states = [&](int64_t count) {
+    return Tensor::empty(sizes.state_shape(count), accumulate_dtype(q.dtype()), q.device());
+  };
+  const Tensor output =
+      Tensor::empty(Shape{sizes.tokens, sizes.heads * sizes.value_size}, q.dtype(), q.device());
+  const Tensor final_state = options.want_final_state ? fresh_states(layout.slots) : Tensor();
   const Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
   const bool recorded = Tape::would_record({q, k, v, g, initial_state});
-  std::vector<int64_t> chunk_offsets;
   Tensor chunk_states;
   if (recorded) {
     if (initial_state.requires_grad()) require_slots_read_once(kOp, layout);
-    chunk_offsets = kernels::chunk_offsets(layout.offsets.data(), layout.sequences(), kChunk);
-    chunk_states = fresh(sizes.state_shape(chunk_offsets.back()));
+    // A GPU has arithmetic to spare and computes them again.
+    if (q.device() == Device::kCpu) chunk_states = fresh_states(layout.indices().chunk_offsets.host().back());
   }
-  dispatch_compute(q.dtype(), kOp, [&]<class T>() {
+  dispatch_floating(q.dtype(), kOp, [&]<class T>() {
     kernels::GatedLinearAttentionForward<T> p;
-    fill_sizes(p, sizes, layout);
+    fill_sizes(p, sizes, layout, q.device());
     fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
     p.o = output.data<T>(), p.o_stride = output.row_stride();
-    p.initial_state = data_or_null<T>(start), p.final_state = data_or_null<T>(final_state);
-    p.chunk_offsets = chunk_offsets.data(), p.chunk_states = data_or_null<T>(chunk_states);
-    kernels::cpu::gated_linear_attention_forward(p);
+    p.initial_state = data_or_null<kernels::accumulate_t<T>>(start);
+    p.final_state = data_or_null<kernels::accumulate_t<T>>(final_state);
+    p.chunk_states = data_or_null<kernels::accumulate_t<T>>(chunk_states);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, q.device(), gated_linear_attention_forward, p);
   });
   if (!recorded) return {Variable(output), Variable(final_state)};
-  Saved saved{sizes,       layout, q.value(), k.value(), v.value(), g.value(), std::move(chunk_offsets),
-              chunk_states};
+  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states};
   const auto results =
       Tape::record(kOp, {q, k, v, g, initial_state}, {output, final_state},
                    [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });

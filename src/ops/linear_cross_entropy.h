@@ -18,11 +18,12 @@ struct LinearCrossEntropyOptions {
 // is ignored. When recording, the gradients are computed in the forward pass, while a chunk's logits are in
 // cache; backward scales them. The definition: z = linear(x, weight); the mean over labels != ignore_index of
 // log(sum_j e^(z_j)) - z_label. Error(kData) names the first label outside [0, V) that is not ignore_index,
-// and its position.
+// and its position. On a GPU nobody waits to look at labels: the denominator must be given, and a bad label
+// makes the loss NaN. The loss is f32 for bf16.
 Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& labels,
                               const LinearCrossEntropyOptions& options = {});
 
-// The loss of each token, [N] in x's dtype; 0 where the label is ignored. No gradient.
+// The loss of each token, [N] in x's dtype (f32 for bf16); 0 where the label is ignored. No gradient.
 Tensor cross_entropy_per_token(const Tensor& x, const Tensor& weight, const Tensor& labels,
                                int32_t ignore_index = -100, int64_t chunk_rows = 0);
 

@@ -1,38 +1,40 @@
 #include "ops/rms_norm.h"
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "kernels/norm/rms_norm.h"
 #include "ops/check.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
 
 void forward(const Tensor& x, const Tensor& delta, const Tensor& weight, double eps, const Tensor& h,
              const Tensor& y, const Tensor& rstd) {
-  dispatch_compute(x.dtype(), "rms_norm", [&]<class T>() {
+  dispatch_floating(x.dtype(), "rms_norm", [&]<class T>() {
     kernels::RmsNormForward<T> p;
     p.rows = x.rows(), p.columns = x.size(-1), p.eps = eps;
     p.x = x.data<T>(), p.x_stride = x.row_stride();
     p.delta = data_or_null<T>(delta), p.weight = data_or_null<T>(weight);
-    p.h = data_or_null<T>(h), p.y = y.data<T>(), p.rstd = data_or_null<T>(rstd);
-    kernels::cpu::rms_norm_forward(p);
+    p.h = data_or_null<T>(h), p.y = y.data<T>(), p.rstd = data_or_null<kernels::accumulate_t<T>>(rstd);
+    SLUICE_LAUNCH(T, x.device(), rms_norm_forward, p);
   });
 }
 
 // dh is undefined when only the weight's gradient is wanted, dweight when the weight needs none.
 void backward(const Tensor& h, const Tensor& weight, const Tensor& rstd, const Tensor& dy,
               const Tensor& dresidual, const GradientTarget& dh, const Tensor& dweight) {
-  dispatch_compute(h.dtype(), "rms_norm", [&]<class T>() {
+  dispatch_floating(h.dtype(), "rms_norm", [&]<class T>() {
     kernels::RmsNormBackward<T> p;
     p.rows = h.rows(), p.columns = h.size(-1);
     p.h = h.data<T>(), p.h_stride = h.row_stride();
-    p.weight = data_or_null<T>(weight), p.rstd = rstd.data<T>();
+    p.weight = data_or_null<T>(weight), p.rstd = rstd.data<kernels::accumulate_t<T>>();
     p.dy = data_or_null<T>(dy), p.dy_stride = dy.defined() ? dy.row_stride() : 0;
     p.dresidual = data_or_null<T>(dresidual);
     p.dh = data_or_null<T>(dh.tensor), p.dh_stride = dh.tensor.defined() ? dh.tensor.row_stride() : 0;
     p.accumulate_dh = dh.accumulate;
-    p.dweight = data_or_null<T>(dweight);
-    kernels::cpu::rms_norm_backward(p);
+    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, h.device(), rms_norm_backward, p);
   });
 }
 
@@ -53,21 +55,33 @@ void check(const char* op, const Variable& x, const Variable& weight) {
 }
 
 Tensor rstd_for(const Variable& x, bool recorded) {
-  return recorded ? Tensor::empty(Shape{x.value().rows()}, x.dtype(), x.device()) : Tensor();
+  return recorded ? Tensor::empty(Shape{x.value().rows()}, accumulate_dtype(x.dtype()), x.device())
+                  : Tensor();
+}
+
+// Makes the normalised rows of h, and their rstd.
+Recipe normalise_again(const Tensor& h, const Tensor& weight, double eps, const Tensor& rstd) {
+  return [h, weight, eps, rstd] {
+    const Tensor y = Tensor::empty(h.shape(), h.dtype(), h.device());
+    forward(h, Tensor(), weight, eps, Tensor(), y, rstd);
+    return y;
+  };
 }
 
 }  // namespace
 
 Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
   check("rms_norm", x, weight);
-  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Tensor rstd = rstd_for(x, Tape::would_record({x, weight}));
-  forward(x.value(), Tensor(), weight.value(), eps, Tensor(), y, rstd);
-  return Tape::record_one(
-      "rms_norm", {x, weight}, y, [x = x.value(), weight = weight.value(), rstd](BackwardContext& context) {
+  const auto recipe = normalise_again(x.value(), weight.value(), eps, rstd);
+  Variable y = Tape::record_one(
+      "rms_norm", {x, weight}, recipe(),
+      [x = x.value(), weight = weight.value(), rstd](BackwardContext& context) {
         const GradientTarget dx = context.needs(0) ? context.target(0) : GradientTarget{};
         backward(x, weight, rstd, context.output_gradient(0), Tensor(), dx, zeroed_target(context, 1));
       });
+  if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
+  return y;
 }
 
 ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variable& weight, double eps) {
@@ -78,7 +92,7 @@ ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variab
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Tensor rstd = rstd_for(x, Tape::would_record({x, delta, weight}));
   forward(x.value(), delta.value().contiguous(), weight.value(), eps, h, y, rstd);
-  const auto outputs =
+  auto outputs =
       Tape::record("add_rms_norm", {x, delta, weight}, {h, y},
                    [h, weight = weight.value(), rstd](BackwardContext& context) {
                      const Tensor& dresidual = context.output_gradient(0);
@@ -90,6 +104,9 @@ ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variab
                      context.add(0, dh);
                      context.add(1, dh);
                    });
+  if (SelectiveRecomputeScope::active()) {
+    outputs[1].set_recipe(normalise_again(h, weight.value(), eps, rstd));
+  }
   return {outputs[0], outputs[1]};
 }
 

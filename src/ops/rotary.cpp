@@ -4,10 +4,13 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/rope/rotary.h"
 #include "ops/check.h"
+#include "ops/sequence_layout_derived.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
@@ -33,16 +36,17 @@ Tensor places_of(const std::vector<int64_t>& positions, const std::vector<int64_
 }
 
 void turn(const Tensor& x, const RotaryTable& table, int64_t heads, bool inverse, const GradientTarget& y) {
-  dispatch_compute(x.dtype(), "rotary", [&]<class T>() {
+  dispatch_floating(x.dtype(), "rotary", [&]<class T>() {
     kernels::RotaryParams<T> p;
     p.rows = x.size(0), p.heads = heads, p.half = table.head_dim / 2;
     p.inverse = inverse;
     p.place = table.place.data<int32_t>();
-    p.cosines = table.cosines.data<T>(), p.sines = table.sines.data<T>();
+    p.cosines = table.cosines.data<kernels::accumulate_t<T>>();
+    p.sines = table.sines.data<kernels::accumulate_t<T>>();
     p.x = x.data<T>(), p.x_stride = x.row_stride();
     p.y = y.tensor.data<T>(), p.y_stride = y.tensor.row_stride();
     p.accumulate = y.accumulate;
-    kernels::cpu::rotary(p);
+    SLUICE_LAUNCH(T, x.device(), rotary, p);
   });
 }
 
@@ -67,27 +71,56 @@ RotaryTable make_rotary_table(const std::vector<int64_t>& positions, int64_t hea
   }
   RotaryTable table;
   table.head_dim = head_dim;
-  table.place = places_of(positions, distinct);
-  table.cosines = Tensor::empty(Shape{count, half}, dtype, device);
-  table.sines = Tensor::empty(Shape{count, half}, dtype, device);
-  dispatch_compute(dtype, "rotary", [&]<class T>() {
+  // Made on the CPU on every device: exact, and once a batch.
+  const DType table_dtype = accumulate_dtype(dtype);
+  table.place = places_of(positions, distinct).to(device);
+  table.cosines = Tensor::empty(Shape{count, half}, table_dtype, Device::kCpu);
+  table.sines = Tensor::empty(Shape{count, half}, table_dtype, Device::kCpu);
+  dispatch_compute(table_dtype, "rotary", [&]<class T>() {
     kernels::RotaryTableParams<T> p;
     p.positions = count, p.half = half;
     p.position = distinct.data(), p.inverse_frequencies = inverse_frequencies.data();
     p.cosines = table.cosines.data<T>(), p.sines = table.sines.data<T>();
     kernels::cpu::rotary_table(p);
   });
+  table.cosines = table.cosines.to(device);
+  table.sines = table.sines.to(device);
   return table;
 }
 
+const RotaryTable& rotary_table_of(const SequenceLayout& layout, int64_t head_dim, double theta, DType dtype,
+                                   Device device) {
+  layout.indices();
+  SequenceLayout::Derived& derived = *layout.derived;
+  const bool fits = derived.rotary && derived.rotary->head_dim == head_dim && derived.rotary_theta == theta &&
+                    derived.rotary->cosines.dtype() == accumulate_dtype(dtype) &&
+                    derived.rotary->cosines.device() == device;
+  if (!fits) {
+    std::vector<int64_t> positions(static_cast<size_t>(layout.tokens()));
+    for (int64_t s = 0; s < layout.sequences(); ++s) {
+      for (int64_t t = layout.offsets[s]; t < layout.offsets[s + 1]; ++t) {
+        positions[t] = t - layout.offsets[s];
+      }
+    }
+    derived.rotary = make_rotary_table(positions, head_dim, theta, dtype, device);
+    derived.rotary_theta = theta;
+  }
+  return *derived.rotary;
+}
+
 Variable rotary(const Variable& x, const RotaryTable& table, int64_t heads) {
-  require_like("rotary", "the table", table.cosines, x.value());
+  require_dtype("rotary", "the table", table.cosines, accumulate_dtype(x.dtype()));
   require_shape("rotary", "x", x.value(), Shape{table.tokens(), heads * table.head_dim});
-  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  turn(x.value(), table, heads, false, {y, false});
-  return Tape::record_one("rotary", {x}, y, [table, heads](BackwardContext& context) {
+  const auto recipe = [x = x.value(), table, heads] {
+    const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+    turn(x, table, heads, false, {y, false});
+    return y;
+  };
+  Variable y = Tape::record_one("rotary", {x}, recipe(), [table, heads](BackwardContext& context) {
     turn(context.output_gradient(0), table, heads, true, context.target(0));
   });
+  if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
+  return y;
 }
 
 }  // namespace sluice::ops

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "autograd/variable.h"
+#include "ops/sequence_layout.h"
 
 namespace sluice::ops {
 
@@ -12,16 +13,21 @@ namespace sluice::ops {
 struct RotaryTable {
   int64_t head_dim = 0;
   Tensor place;    // i32 [N]: each token's row of the tables
-  Tensor cosines;  // [distinct positions, head_dim / 2]
+  Tensor cosines;  // [distinct positions, head_dim / 2], float where the batch is bfloat16
   Tensor sines;    // [distinct positions, head_dim / 2]
 
   int64_t tokens() const { return place.size(0); }
 };
 
 // positions [N], each >= 0; head_dim even; inverse frequencies theta^(-2i / head_dim). Everything is computed
-// in double and rounded to `dtype` at the end, so that positions of a million and beyond keep their phase.
+// in double and rounded at the end (to `dtype`, or f32 for bf16), so that positions of a million and beyond
+// keep their phase.
 RotaryTable make_rotary_table(const std::vector<int64_t>& positions, int64_t head_dim, double theta,
                               DType dtype, Device device);
+
+// The table of a layout whose sequences all begin at position 0, made once and kept with the layout.
+const RotaryTable& rotary_table_of(const SequenceLayout& layout, int64_t head_dim, double theta, DType dtype,
+                                   Device device);
 
 // x [N, heads * head_dim] -> the same, each head turned by its token's position.
 Variable rotary(const Variable& x, const RotaryTable& table, int64_t heads);

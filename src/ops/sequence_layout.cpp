@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "kernels/linear_attention/gated_linear_attention.h"
+#include "ops/sequence_layout_derived.h"
 
 namespace sluice::ops {
 
@@ -10,6 +12,15 @@ int64_t SequenceLayout::longest() const {
   int64_t longest = 0;
   for (int64_t s = 0; s < sequences(); ++s) longest = std::max(longest, offsets[s + 1] - offsets[s]);
   return longest;
+}
+
+const SequenceIndices& SequenceLayout::indices() const {
+  if (derived == nullptr) {
+    derived = std::make_shared<Derived>();
+    derived->indices = {IndexArray(offsets), IndexArray(state_in), IndexArray(state_out),
+                        IndexArray(kernels::chunk_offsets(offsets.data(), sequences(), kChunkTokens))};
+  }
+  return derived->indices;
 }
 
 SequenceLayout SequenceLayout::uniform(int64_t rows, int64_t length) { return cut_at(rows, length, {}); }

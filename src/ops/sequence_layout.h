@@ -7,9 +7,21 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "ops/index_array.h"
+
 namespace sluice::ops {
+
+// The tokens of a chunk: what chunked kernels cut sequences into.
+inline constexpr int64_t kChunkTokens = 64;
+
+// What kernels read of a layout.
+struct SequenceIndices {
+  IndexArray offsets, state_in, state_out;  // as in SequenceLayout
+  IndexArray chunk_offsets;                 // [S + 1]: chunks of kChunkTokens before each sequence
+};
 
 struct SequenceLayout {
   std::vector<int64_t> offsets;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1]); may be empty
@@ -20,6 +32,8 @@ struct SequenceLayout {
   int64_t sequences() const { return static_cast<int64_t>(state_in.size()); }
   int64_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }
   int64_t longest() const;
+  // Made with the first call and shared by copies: the layout must not change afterwards.
+  const SequenceIndices& indices() const;
 
   // B rows of T tokens each; slot b is row b.
   static SequenceLayout uniform(int64_t rows, int64_t length);
@@ -28,6 +42,11 @@ struct SequenceLayout {
   static SequenceLayout cut_at(int64_t rows, int64_t length, const std::vector<int32_t>& starts);
   // Error(kInternal) when offsets or slots are inconsistent, or the tokens are not `tokens`.
   void validate(int64_t tokens) const;
+
+  // What was derived from the layout before, so that the layers of a model do so once (see indices() and
+  // rotary_table_of).
+  struct Derived;
+  mutable std::shared_ptr<Derived> derived;
 };
 
 }  // namespace sluice::ops

@@ -5,6 +5,7 @@
 #include "kernels/conv/short_convolution.h"
 #include "ops/check.h"
 #include "ops/state_slots.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
@@ -25,8 +26,9 @@ void fill(Params& p, const SequenceLayout& layout, const Tensor& x, const Tensor
   p.silu = silu;
   p.x = x.data<T>(), p.x_stride = x.row_stride();
   p.weight = weight.data<T>();
-  p.offsets = layout.offsets.data();
-  p.state_in = layout.state_in.data(), p.state_out = layout.state_out.data();
+  const SequenceIndices& indices = layout.indices();
+  p.offsets = indices.offsets.on(x.device());
+  p.state_in = indices.state_in.on(x.device()), p.state_out = indices.state_out.on(x.device());
   p.slots = layout.slots;
   p.initial_state = data_or_null<T>(initial_state);
 }
@@ -45,17 +47,17 @@ void backward(const Saved& saved, BackwardContext& context) {
   const Tensor du = dy.defined() ? fresh(saved.x.shape()) : Tensor();
   Tensor d_initial;
   if (context.needs(2)) d_initial = fresh(saved.initial_state.shape());
-  dispatch_compute(saved.x.dtype(), kOp, [&]<class T>() {
+  dispatch_floating(saved.x.dtype(), kOp, [&]<class T>() {
     kernels::ShortConvolutionBackward<T> p;
     fill<T>(p, saved.layout, saved.x, saved.weight, saved.initial_state, saved.silu);
     p.dy = data_or_null<T>(dy), p.dy_stride = dy.defined() ? dy.row_stride() : 0;
     p.du = data_or_null<T>(du);
     p.dx = data_or_null<T>(dx.tensor), p.dx_stride = dx.tensor.defined() ? dx.tensor.row_stride() : 0;
     p.accumulate_dx = dx.accumulate;
-    p.dweight = data_or_null<T>(dweight.tensor);
+    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight.tensor);
     p.d_final_state = data_or_null<T>(d_final);
     p.d_initial_state = data_or_null<T>(d_initial);
-    kernels::cpu::short_convolution_backward(p);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, saved.x.device(), short_convolution_backward, p);
   });
   if (d_initial.defined()) context.add(2, d_initial);
 }
@@ -75,16 +77,16 @@ ShortConvolutionResult short_convolution(const Variable& x, const Variable& weig
   require_like(kOp, "weight", weight.value(), x.value());
   layout.validate(x.size(0));
   const Shape state_shape{layout.slots, width - 1, channels};
-  require_state(kOp, initial_state, state_shape, x.value());
+  require_state(kOp, initial_state, state_shape, x.dtype());
   const Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Tensor final_state = want_final_state ? Tensor::empty(state_shape, x.dtype(), x.device()) : Tensor();
-  dispatch_compute(x.dtype(), kOp, [&]<class T>() {
+  dispatch_floating(x.dtype(), kOp, [&]<class T>() {
     kernels::ShortConvolutionForward<T> p;
     fill<T>(p, layout, x.value(), weight.value(), start, silu);
     p.y = y.data<T>(), p.y_stride = y.row_stride();
     p.final_state = data_or_null<T>(final_state);
-    kernels::cpu::short_convolution_forward(p);
+    SLUICE_LAUNCH(T, x.device(), short_convolution_forward, p);
   });
   if (!Tape::would_record({x, weight, initial_state})) return {Variable(y), Variable(final_state)};
   const auto results = Tape::record(kOp, {x, weight, initial_state}, {y, final_state},

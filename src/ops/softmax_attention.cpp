@@ -2,10 +2,12 @@
 
 #include <memory>
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/attention/softmax_attention.h"
 #include "ops/check.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
@@ -37,12 +39,12 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const SoftmaxAtten
   require_shape("softmax_attention", "v", v, keys);
   SLUICE_CHECK(options.window >= 0, kInternal, "[softmax_attention] expected window >= 0, got {}",
                options.window);
-  check_offsets("q_offsets", options.q_offsets, q.size(0));
-  check_offsets("k_offsets", options.k_offsets, k.size(0));
+  check_offsets("q_offsets", options.q_offsets.host(), q.size(0));
+  check_offsets("k_offsets", options.k_offsets.host(), k.size(0));
   SLUICE_CHECK(options.q_offsets.size() == options.k_offsets.size(), kInternal,
                "[softmax_attention] expected q_offsets and k_offsets of one length, got {} and {}",
                options.q_offsets.size(), options.k_offsets.size());
-  for (size_t s = 0; s + 1 < options.q_offsets.size(); ++s) {
+  for (int64_t s = 0; s + 1 < options.q_offsets.size(); ++s) {
     const int64_t queries = options.q_offsets[s + 1] - options.q_offsets[s];
     const int64_t available = options.k_offsets[s + 1] - options.k_offsets[s];
     SLUICE_CHECK(
@@ -53,10 +55,11 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const SoftmaxAtten
   }
 }
 
-kernels::AttentionShape shape_of(const SoftmaxAttentionOptions& options, int64_t head_dim) {
+kernels::AttentionShape shape_of(const SoftmaxAttentionOptions& options, int64_t head_dim, Device device) {
   kernels::AttentionShape shape;
-  shape.sequences = static_cast<int64_t>(options.q_offsets.size()) - 1;
-  shape.q_offsets = options.q_offsets.data(), shape.k_offsets = options.k_offsets.data();
+  shape.sequences = options.q_offsets.size() - 1;
+  shape.q_offsets = options.q_offsets.on(device), shape.k_offsets = options.k_offsets.on(device);
+  shape.longest_q = options.q_offsets.longest(), shape.longest_k = options.k_offsets.longest();
   shape.heads = options.heads, shape.kv_heads = options.kv_heads, shape.head_dim = head_dim;
   shape.window = options.window, shape.scale = options.scale;
   return shape;
@@ -64,12 +67,14 @@ kernels::AttentionShape shape_of(const SoftmaxAttentionOptions& options, int64_t
 
 // What backward reads.
 struct Saved {
-  Tensor q, k, v, o, lse;
+  SavedTensor q, k;
+  Tensor v, o, lse;
   SoftmaxAttentionOptions options;
 };
 
 void backward(const Saved& s, BackwardContext& context) {
   const Tensor& d_o = context.output_gradient(0);
+  const Tensor q = s.q.get(), k = s.k.get();
   const GradientTarget dq = context.needs(0) ? context.target(0) : GradientTarget{};
   const GradientTarget dk = context.needs(1) ? context.target(1) : GradientTarget{};
   const GradientTarget dv = context.needs(2) ? context.target(2) : GradientTarget{};
@@ -77,19 +82,19 @@ void backward(const Saved& s, BackwardContext& context) {
   const auto stride = [](const GradientTarget& target) {
     return target.tensor.defined() ? target.tensor.row_stride() : 0;
   };
-  dispatch_compute(d_o.dtype(), "softmax_attention", [&]<class T>() {
+  dispatch_floating(d_o.dtype(), "softmax_attention", [&]<class T>() {
     kernels::SoftmaxAttentionBackward<T> p;
-    p.shape = shape_of(s.options, s.q.size(1) / s.options.heads);
-    p.q = s.q.data<T>(), p.q_stride = s.q.row_stride();
-    p.k = s.k.data<T>(), p.k_stride = s.k.row_stride();
+    p.shape = shape_of(s.options, q.size(1) / s.options.heads, d_o.device());
+    p.q = q.data<T>(), p.q_stride = q.row_stride();
+    p.k = k.data<T>(), p.k_stride = k.row_stride();
     p.v = s.v.data<T>(), p.v_stride = s.v.row_stride();
     p.o = s.o.data<T>(), p.o_stride = s.o.row_stride();
-    p.lse = s.lse.data<T>(), p.delta = delta.data<T>();
+    p.lse = s.lse.data<kernels::accumulate_t<T>>(), p.delta = delta.data<kernels::accumulate_t<T>>();
     p.d_o = d_o.data<T>(), p.d_o_stride = d_o.row_stride();
     p.dq = data_or_null<T>(dq.tensor), p.dq_stride = stride(dq), p.accumulate_dq = dq.accumulate;
     p.dk = data_or_null<T>(dk.tensor), p.dk_stride = stride(dk), p.accumulate_dk = dk.accumulate;
     p.dv = data_or_null<T>(dv.tensor), p.dv_stride = stride(dv), p.accumulate_dv = dv.accumulate;
-    kernels::cpu::softmax_attention_backward(p);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, d_o.device(), softmax_attention_backward, p);
   });
 }
 
@@ -101,19 +106,21 @@ Variable softmax_attention(const Variable& q, const Variable& k, const Variable&
   const bool recorded = Tape::would_record({q, k, v});
   const Tensor o = Tensor::empty(q.shape(), q.dtype(), q.device());
   const Tensor lse =
-      recorded ? Tensor::empty(Shape{q.size(0), options.heads}, q.dtype(), q.device()) : Tensor();
-  dispatch_compute(q.dtype(), "softmax_attention", [&]<class T>() {
+      recorded ? Tensor::empty(Shape{q.size(0), options.heads}, accumulate_dtype(q.dtype()), q.device())
+               : Tensor();
+  dispatch_floating(q.dtype(), "softmax_attention", [&]<class T>() {
     kernels::SoftmaxAttentionForward<T> p;
-    p.shape = shape_of(options, q.size(1) / options.heads);
+    p.shape = shape_of(options, q.size(1) / options.heads, q.device());
     p.q = q.value().data<T>(), p.q_stride = q.value().row_stride();
     p.k = k.value().data<T>(), p.k_stride = k.value().row_stride();
     p.v = v.value().data<T>(), p.v_stride = v.value().row_stride();
     p.o = o.data<T>(), p.o_stride = o.row_stride();
-    p.lse = data_or_null<T>(lse);
-    kernels::cpu::softmax_attention_forward(p);
+    p.lse = data_or_null<kernels::accumulate_t<T>>(lse);
+    SLUICE_LAUNCH_WITH_SCRATCH(T, q.device(), softmax_attention_forward, p);
   });
   if (!recorded) return Variable(o);
-  const auto saved = std::make_shared<const Saved>(Saved{q.value(), k.value(), v.value(), o, lse, options});
+  const auto saved =
+      std::make_shared<const Saved>(Saved{SavedTensor(q), SavedTensor(k), v.value(), o, lse, options});
   return Tape::record_one("softmax_attention", {q, k, v}, o,
                           [saved](BackwardContext& context) { backward(*saved, context); });
 }

@@ -1,9 +1,8 @@
 // Causal softmax attention over packed sequences (formula in kernels/attention/softmax_attention.h).
 #pragma once
 
-#include <vector>
-
 #include "autograd/variable.h"
+#include "ops/index_array.h"
 
 namespace sluice::ops {
 
@@ -14,8 +13,8 @@ struct SoftmaxAttentionOptions {
   double scale = 1.0;
   // [S + 1] each, from 0 to the number of queries and of keys. A sequence may have more keys than queries:
   // its queries are then the last ones, after keys seen before.
-  std::vector<int64_t> q_offsets;
-  std::vector<int64_t> k_offsets;
+  IndexArray q_offsets;
+  IndexArray k_offsets;
 };
 
 // q [N, heads * D], k and v [M, kv_heads * D] -> o [N, heads * D].

@@ -5,9 +5,9 @@
 
 namespace sluice::ops {
 
-void require_state(const char* op, const Variable& state, const Shape& shape, const Tensor& reference) {
+void require_state(const char* op, const Variable& state, const Shape& shape, DType dtype) {
   if (!state.defined()) return;
-  require_like(op, "initial_state", state.value(), reference);
+  require_dtype(op, "initial_state", state.value(), dtype);
   require_shape(op, "initial_state", state.value(), shape);
 }
 

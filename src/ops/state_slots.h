@@ -6,8 +6,8 @@
 
 namespace sluice::ops {
 
-// An initial state, when defined, must look like `reference` and have shape `shape` ([slots, ...]).
-void require_state(const char* op, const Variable& state, const Shape& shape, const Tensor& reference);
+// An initial state, when defined, must have shape `shape` ([slots, ...]) and this dtype.
+void require_state(const char* op, const Variable& state, const Shape& shape, DType dtype);
 
 // The gradient of a slot that several sequences start from would be a sum across sequences, which kernels do
 // not form.

@@ -1,52 +1,116 @@
 #include "optim/adamw.h"
 
-#include <cmath>
-#include <limits>
+#include <cstring>
 #include <vector>
 
 #include "kernels/optim/adamw.h"
 #include "kernels/optim/squared_norm.h"
+#include "kernels/optim/update_control.h"
+#include "tensor/launch.h"
 
 namespace sluice {
+namespace {
 
-double gradient_norm(const ParameterArena& arena) {
-  double sum = 0;
-  int64_t non_finite = 0;
-  dispatch_compute(arena.gradients().dtype(), "gradient_norm", [&]<class T>() {
-    kernels::SquaredNormParams<T> p;
-    p.count = arena.elements();
-    p.x = arena.gradients().data<T>();
-    p.sum = &sum;
-    p.non_finite = &non_finite;
-    kernels::cpu::squared_norm(p);
-  });
-  return non_finite > 0 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(sum);
+// `count` structures of type S as a tensor: tensors know no such types, 32-bit words hold any.
+template <class S>
+Tensor structures(const S* values, size_t count, Device device) {
+  static_assert(std::is_trivially_copyable_v<S> && sizeof(S) % sizeof(int32_t) == 0);
+  std::vector<int32_t> words(count * sizeof(S) / sizeof(int32_t));
+  std::memcpy(words.data(), values, count * sizeof(S));
+  const MemoryClassScope memory(MemoryClass::kOptimizer);
+  return Tensor::from(Shape{static_cast<int64_t>(words.size())}, words).to(device);
+}
+template <class S>
+Tensor structure(const S& value, Device device) {
+  return structures(&value, 1, device);
 }
 
-double clipping_factor(double norm, double limit) { return limit > 0 && norm > limit ? limit / norm : 1.0; }
+template <class S>
+S* pointer_to(const Tensor& tensor) {
+  return static_cast<S*>(tensor.raw_data());
+}
 
-void AdamW::step(double learning_rate, double gradient_factor) {
-  ++updates_;
-  const auto t = static_cast<double>(updates_);
+template <class S>
+S read(const Tensor& tensor) {
+  const std::vector<int32_t> words = tensor.to_vector<int32_t>();
+  S value;
+  std::memcpy(static_cast<void*>(&value), words.data(), sizeof(S));
+  return value;
+}
+
+}  // namespace
+
+AdamW::AdamW(ParameterArena& arena, const AdamWOptions& options) : arena_(arena), options_(options) {
+  const Device device = arena.weights().device();
   std::vector<kernels::AdamWSegment> segments;
-  for (const ParameterArena::Range& range : arena_.ranges()) {
-    segments.push_back({range.begin, range.end, range.decayed ? options_.weight_decay : 0.0});
+  // In the order of memory, which kernels search.
+  for (size_t i = arena.ranges().size(); i-- > 0;) {
+    const ParameterArena::Range& range = arena.ranges()[i];
+    segments.push_back({range.begin, range.end, range.decayed ? options.weight_decay : 0.0});
   }
-  dispatch_compute(arena_.weights().dtype(), "adamw", [&]<class T>() {
-    kernels::AdamWParams<T> p;
-    p.weight = arena_.weights().data<T>();
-    p.gradient = arena_.gradients().data<T>();
-    p.m = arena_.first_moments().data<T>();
-    p.v = arena_.second_moments().data<T>();
-    p.segments = segments.data();
-    p.segment_count = static_cast<int64_t>(segments.size());
-    p.lr = learning_rate;
-    p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
-    p.correction1 = 1.0 - std::pow(options_.beta1, t);
-    p.correction2 = 1.0 - std::pow(options_.beta2, t);
-    p.gradient_factor = gradient_factor;
-    kernels::cpu::adamw(p);
+  segments_ = structures(segments.data(), segments.size(), device);
+  squared_norm_ = structure(double{0}, device);
+  non_finite_ = structure(int64_t{0}, device);
+  updates_ = structure(int64_t{0}, device);
+  control_ = structure(kernels::UpdateControl{}, device);
+}
+
+void AdamW::sum_squares(const Tensor& buffer) const {
+  dispatch_floating(buffer.dtype(), "squared_norm", [&]<class T>() {
+    if constexpr (!std::is_same_v<T, bfloat16>) {
+      kernels::SquaredNormParams<T> p;
+      p.count = buffer.numel();
+      p.x = buffer.data<T>();
+      p.sum = pointer_to<double>(squared_norm_);
+      p.non_finite = pointer_to<int64_t>(non_finite_);
+      SLUICE_LAUNCH_WITH_SCRATCH(T, buffer.device(), squared_norm, p);
+    }
   });
+}
+
+void AdamW::step(double learning_rate, const Tensor& loss) {
+  sum_squares(arena_.gradients());
+  const Device device = arena_.weights().device();
+  dispatch_floating(arena_.master_weights().dtype(), "adamw", [&]<class T>() {
+    if constexpr (!std::is_same_v<T, bfloat16>) {
+      kernels::UpdateControlParams<T> decide;
+      decide.squared_norm = pointer_to<double>(squared_norm_);
+      decide.non_finite = pointer_to<int64_t>(non_finite_);
+      decide.loss = loss.data<T>();
+      decide.clip_limit = options_.clip_norm;
+      decide.beta1 = options_.beta1, decide.beta2 = options_.beta2;
+      decide.updates = pointer_to<int64_t>(updates_);
+      decide.control = pointer_to<kernels::UpdateControl>(control_);
+      SLUICE_LAUNCH(T, device, update_control, decide);
+      kernels::AdamWParams<T> p;
+      p.weight = arena_.master_weights().data<T>();
+      p.compute_weight =
+          arena_.weights().dtype() == DType::kBF16 ? arena_.weights().data<bfloat16>() : nullptr;
+      p.gradient = arena_.gradients().data<T>();
+      p.m = arena_.first_moments().data<T>();
+      p.v = arena_.second_moments().data<T>();
+      p.segments = pointer_to<kernels::AdamWSegment>(segments_);
+      p.segment_count = static_cast<int64_t>(arena_.ranges().size());
+      p.lr = learning_rate;
+      p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
+      p.control = pointer_to<kernels::UpdateControl>(control_);
+      SLUICE_LAUNCH(T, device, adamw, p);
+    }
+  });
+}
+
+UpdateReport AdamW::report() const {
+  const auto control = read<kernels::UpdateControl>(control_);
+  return {control.gradient_norm, control.skip != 0};
+}
+
+int64_t AdamW::updates() const { return read<int64_t>(updates_); }
+
+void AdamW::set_updates(int64_t updates) { updates_.copy_from(structure(updates, updates_.device())); }
+
+int64_t AdamW::count_non_finite(const Tensor& buffer) const {
+  sum_squares(buffer);
+  return read<int64_t>(non_finite_);
 }
 
 }  // namespace sluice

@@ -1,4 +1,6 @@
-// AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) over a parameter arena.
+// AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) over a parameter arena, with
+// clipping by the global norm. Whether and how far a step goes is decided on the device, from numbers that
+// are there: the host does not wait between backward and update.
 #pragma once
 
 #include "optim/parameter_arena.h"
@@ -10,29 +12,43 @@ struct AdamWOptions {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;  // of the entries that decay
+  double clip_norm = 0;       // gradients are scaled to at most this 2-norm; 0: never
 };
 
-// The 2-norm of all gradients, summed in double in a fixed order; not finite when any gradient is not.
-double gradient_norm(const ParameterArena& arena);
-
-// The factor that brings a gradient of this norm to at most `limit`; 1 when clipping is off (limit 0).
-double clipping_factor(double norm, double limit);
+// What one step did.
+struct UpdateReport {
+  double gradient_norm = 0;  // before clipping; NaN when a gradient is not finite
+  bool skipped = false;      // loss or norm was not finite: weights and moments are as before
+};
 
 class AdamW {
  public:
-  AdamW(ParameterArena& arena, const AdamWOptions& options) : arena_(arena), options_(options) {}
+  AdamW(ParameterArena& arena, const AdamWOptions& options);
 
-  // One update with the arena's gradients times `gradient_factor`.
-  void step(double learning_rate, double gradient_factor);
+  // One update with the arena's gradients, unless they or `loss` (a scalar in the master weights' dtype) are
+  // not finite. Only enqueues work on a GPU.
+  void step(double learning_rate, const Tensor& loss);
+  // What the last step did; waits for the device.
+  UpdateReport report() const;
 
-  // Updates made: the t of the bias corrections. Part of a checkpoint.
-  int64_t updates() const { return updates_; }
-  void set_updates(int64_t updates) { updates_ = updates; }
+  // Updates made, skipped steps not counted: the t of the bias corrections. Part of a checkpoint. Waits.
+  int64_t updates() const;
+  void set_updates(int64_t updates);
+
+  // The number of NaN and infinite elements of a flat buffer of the arena; waits.
+  int64_t count_non_finite(const Tensor& buffer) const;
 
  private:
+  void sum_squares(const Tensor& buffer) const;
+
   ParameterArena& arena_;
   AdamWOptions options_;
-  int64_t updates_ = 0;
+  // Small structures in device memory, each a tensor of as many bytes.
+  Tensor segments_;      // kernels::AdamWSegment [ranges]
+  Tensor squared_norm_;  // double [1]
+  Tensor non_finite_;    // int64 [1]
+  Tensor updates_;       // int64 [1]
+  Tensor control_;       // kernels::UpdateControl [1]
 };
 
 }  // namespace sluice

@@ -17,16 +17,23 @@ Tensor zeros_of(MemoryClass memory_class, int64_t elements, DType dtype, Device 
 
 ParameterArena::ParameterArena(const std::vector<ArenaEntry>& entries, DType dtype, Device device)
     : entries_(entries), ranges_(entries.size()) {
-  SLUICE_CHECK(dtype == DType::kF32 || dtype == DType::kF64, kInternal, "no parameter arena in {} yet",
-               name_of(dtype));
+  SLUICE_CHECK(device == Device::kCuda ? dtype == DType::kBF16 || dtype == DType::kF32
+                                       : dtype == DType::kF32 || dtype == DType::kF64,
+               kInternal, "no parameter arena in {} on {}", name_of(dtype), name_of(device));
   for (size_t i = entries.size(); i-- > 0;) {
     ranges_[i] = {elements_, elements_ + entries[i].shape.numel(), entries[i].decayed};
     elements_ = (ranges_[i].end + kAlignment - 1) / kAlignment * kAlignment;
   }
+  const DType master = dtype == DType::kBF16 ? DType::kF32 : dtype;
   weights_ = zeros_of(MemoryClass::kWeights, elements_, dtype, device);
-  gradients_ = zeros_of(MemoryClass::kGradients, elements_, dtype, device);
-  first_moments_ = zeros_of(MemoryClass::kOptimizer, elements_, dtype, device);
-  second_moments_ = zeros_of(MemoryClass::kOptimizer, elements_, dtype, device);
+  master_weights_ = dtype == master ? weights_ : zeros_of(MemoryClass::kWeights, elements_, master, device);
+  gradients_ = zeros_of(MemoryClass::kGradients, elements_, master, device);
+  first_moments_ = zeros_of(MemoryClass::kOptimizer, elements_, master, device);
+  second_moments_ = zeros_of(MemoryClass::kOptimizer, elements_, master, device);
+}
+
+void ParameterArena::refresh_weights() const {
+  if (!weights_.same_view(master_weights_)) weights_.copy_from(master_weights_);
 }
 
 Tensor ParameterArena::view(const Tensor& flat, size_t i) const {

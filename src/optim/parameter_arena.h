@@ -20,20 +20,26 @@ struct ArenaEntry {
 
 class ParameterArena {
  public:
-  // `entries` in order of use. `dtype` is the compute type: f32 or f64 on the CPU.
+  // `entries` in order of use. `dtype` is the compute type: f32 or f64 on the CPU, bf16 or f32 on a GPU.
+  // Under bf16 everything but the compute weights is f32.
   ParameterArena(const std::vector<ArenaEntry>& entries, DType dtype, Device device);
 
   // Views of entry i (in the order given), shaped as the entry.
   Tensor weight(size_t i) const { return view(weights_, i); }
+  Tensor master_weight(size_t i) const { return view(master_weights_, i); }
   Tensor gradient(size_t i) const { return view(gradients_, i); }
   Tensor first_moment(size_t i) const { return view(first_moments_, i); }
   Tensor second_moment(size_t i) const { return view(second_moments_, i); }
 
   // The flat buffers, padding included; padding stays zero.
   const Tensor& weights() const { return weights_; }
+  const Tensor& master_weights() const { return master_weights_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& first_moments() const { return first_moments_; }
   const Tensor& second_moments() const { return second_moments_; }
+
+  // Rounds the compute weights from the master weights, after those were written from outside.
+  void refresh_weights() const;
 
   struct Range {
     int64_t begin = 0;  // elements of the flat buffers
@@ -50,7 +56,7 @@ class ParameterArena {
   std::vector<ArenaEntry> entries_;
   std::vector<Range> ranges_;
   int64_t elements_ = 0;
-  Tensor weights_, gradients_, first_moments_, second_moments_;
+  Tensor weights_, master_weights_, gradients_, first_moments_, second_moments_;
 };
 
 }  // namespace sluice

@@ -10,6 +10,7 @@
 #include "core/environment.h"
 #include "core/error.h"
 #include "core/progress.h"
+#include "tensor/cuda_allocator.h"
 
 namespace sluice {
 namespace {
@@ -47,7 +48,7 @@ class CpuAllocator final : public Allocator {
         "out of memory: {} for {} could not be had; held: {}. Use a smaller micro_batch_sequences, more "
         "segments or train.recompute \"layer\"",
         format_bytes(static_cast<double>(bytes)), name_of(memory_class), statistics_.to_string());
-    count(size, memory_class);
+    statistics_.count(size, memory_class);
     if (poison_) std::memset(pointer, 0xff, static_cast<size_t>(size));
     return pointer;
   }
@@ -55,7 +56,7 @@ class CpuAllocator final : public Allocator {
   void release(void* pointer, int64_t bytes, MemoryClass memory_class) override {
     const int64_t size = rounded(bytes);
     const std::lock_guard lock(mutex_);
-    count(-size, memory_class);
+    statistics_.count(-size, memory_class);
     if (!use_cache_) return std::free(pointer);
     free_[size].push_back(pointer);
     statistics_.cached += size;
@@ -69,8 +70,7 @@ class CpuAllocator final : public Allocator {
 
   void reset_peak() override {
     const std::lock_guard lock(mutex_);
-    statistics_.peak = statistics_.current;
-    statistics_.peak_of = statistics_.current_of;
+    statistics_.reset_peak();
   }
 
  private:
@@ -89,14 +89,6 @@ class CpuAllocator final : public Allocator {
     }
     free_.clear();
     statistics_.cached = 0;
-  }
-
-  void count(int64_t bytes, MemoryClass memory_class) {
-    const auto index = static_cast<size_t>(memory_class);
-    statistics_.current += bytes;
-    statistics_.current_of[index] += bytes;
-    statistics_.peak = std::max(statistics_.peak, statistics_.current);
-    statistics_.peak_of[index] = std::max(statistics_.peak_of[index], statistics_.current_of[index]);
   }
 
   mutable std::mutex mutex_;
@@ -132,6 +124,19 @@ const char* name_of(MemoryClass memory_class) {
   return "unknown";
 }
 
+void MemoryStatistics::count(int64_t bytes, MemoryClass memory_class) {
+  const auto index = static_cast<size_t>(memory_class);
+  current += bytes;
+  current_of[index] += bytes;
+  peak = std::max(peak, current);
+  peak_of[index] = std::max(peak_of[index], current_of[index]);
+}
+
+void MemoryStatistics::reset_peak() {
+  peak = current;
+  peak_of = current_of;
+}
+
 std::string MemoryStatistics::to_string() const {
   std::string text;
   for (int i = 0; i < kMemoryClasses; ++i) {
@@ -142,7 +147,7 @@ std::string MemoryStatistics::to_string() const {
 }
 
 Allocator& allocator_of(Device device) {
-  SLUICE_CHECK(device == Device::kCpu, kUsage, "this build has no CUDA backend; use --device cpu");
+  if (device == Device::kCuda) return cuda_allocator();
   // Never destroyed: tensors held by other statics may be released later.
   static CpuAllocator* instance = new CpuAllocator();
   return *instance;

@@ -24,6 +24,8 @@ struct MemoryStatistics {
   int64_t peak = 0;
   int64_t cached = 0;  // freed, kept for reuse
 
+  void count(int64_t bytes, MemoryClass memory_class);  // allocated, or freed when negative
+  void reset_peak();
   std::string to_string() const;  // "weights 12.0 MiB, activations 1.5 GiB, ... peak 2.1 GiB"
 };
 

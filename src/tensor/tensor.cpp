@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "tensor/cuda_copy.h"
+#include "tensor/device.h"
+
 namespace sluice {
 
 struct Tensor::Storage {
@@ -230,9 +233,17 @@ Tensor Tensor::to(DType dtype) const {
   return copy;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor copy = empty(shape_, dtype_, device);
+  copy.copy_from(*this);
+  return copy;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   SLUICE_CHECK(shape_ == source.shape_, kInternal, "cannot copy shape {} into {}", source.shape_.to_string(),
                shape_.to_string());
+  if (device() == Device::kCuda || source.device() == Device::kCuda) return cuda::copy(*this, source);
   dispatch_storage(dtype_, [&]<class To>() {
     dispatch_storage(source.dtype_, [&]<class From>() {
       for_each_row<To, From>(*this, source, [](To* to, const From* from, int64_t columns) {
@@ -247,6 +258,7 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 void Tensor::fill_zero() const {
+  if (device() == Device::kCuda) return cuda::fill_zero(*this);
   dispatch_storage(dtype_, [&]<class T>() {
     for_each_row<T, T>(*this, *this, [](T* to, const T*, int64_t columns) {
       std::memset(static_cast<void*>(to), 0, static_cast<size_t>(columns) * sizeof(T));
@@ -257,6 +269,7 @@ void Tensor::fill_zero() const {
 void Tensor::add_from(const Tensor& source) const {
   SLUICE_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, kInternal, "cannot add {} {} to {} {}",
                name_of(source.dtype_), source.shape_.to_string(), name_of(dtype_), shape_.to_string());
+  if (device() == Device::kCuda) return cuda::add(*this, source);
   dispatch_compute(dtype_, "add", [&]<class T>() {
     for_each_row<T, T>(*this, source, [](T* to, const T* from, int64_t columns) {
       for (int64_t i = 0; i < columns; ++i) to[i] += from[i];
@@ -266,14 +279,14 @@ void Tensor::add_from(const Tensor& source) const {
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor flat = contiguous();
+  const Tensor flat = to(Device::kCpu).contiguous();
   const T* values = flat.data<T>();
   return std::vector<T>(values, values + numel());
 }
 
 double Tensor::item() const {
   SLUICE_ASSERT(numel() == 1);
-  return to(DType::kF64).to_vector<double>()[0];
+  return to(Device::kCpu).to(DType::kF64).to_vector<double>()[0];
 }
 
 template Tensor Tensor::from(const Shape&, const std::vector<float>&);

@@ -57,11 +57,13 @@ class Tensor {
   Tensor clone() const;                        // contiguous copy
   Tensor contiguous() const;                   // itself when contiguous, else clone()
   Tensor to(DType dtype) const;                // contiguous copy in another type; itself when equal
+  Tensor to(Device device) const;              // contiguous copy on another device; itself when there already
   void copy_from(const Tensor& source) const;  // same shape; converts between floating types
   void fill_zero() const;
-  void add_from(const Tensor& source) const;  // this += source, same shape and dtype (f32, f64)
+  void add_from(
+      const Tensor& source) const;  // this += source, same shape and dtype (f32, f64; bf16 on a GPU)
 
-  // The elements in row-major order; Error(kInternal) when T is not the dtype.
+  // The elements in row-major order, after waiting for the device; Error(kInternal) when T is not the dtype.
   template <class T>
   std::vector<T> to_vector() const;
   double item() const;  // the one element of a floating tensor

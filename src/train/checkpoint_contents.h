@@ -26,8 +26,7 @@ struct SpecialPieces {
 struct CheckpointContents {
   Json model_config;       // config.json
   Json generation_config;  // generation_config.json; left out where null
-  // Tensors lie on the CPU and are stored in the dtype they have: fp32 master weights, or those of an f64
-  // run.
+  // Tensors are stored in the dtype they have: fp32 master weights, or those of an f64 run.
   std::vector<NamedTensor> weights;
   std::vector<NamedTensor> first_moments;   // under the names of their weights
   std::vector<NamedTensor> second_moments;  // likewise

@@ -3,21 +3,13 @@
 #include "core/error.h"
 #include "model/model_weights.h"
 #include "model/weight_directory.h"
+#include "tensor/device.h"
 #include "train/checkpoint_store.h"
 
 namespace sluice {
 namespace {
 
 constexpr const char* kTokenizerFile = "tokenizer.model";
-
-bool has_backend(Device device) {
-  try {
-    allocator_of(device);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
 
 }  // namespace
 
@@ -33,7 +25,7 @@ LoadedModel load_model(const std::filesystem::path& path, DType dtype, Device de
 }
 
 Device parse_device(const std::string& name) {
-  if (name == "auto") return has_backend(Device::kCuda) ? Device::kCuda : Device::kCpu;
+  if (name == "auto") return is_available(Device::kCuda) ? Device::kCuda : Device::kCpu;
   SLUICE_CHECK(name == "cpu" || name == "cuda", kUsage,
                "device \"{}\" is not known; known are: auto, cpu, cuda", name);
   const Device device = name == "cpu" ? Device::kCpu : Device::kCuda;
@@ -42,8 +34,11 @@ Device parse_device(const std::string& name) {
 }
 
 DType parse_compute_dtype(const std::string& name, Device device) {
+  if (name == "auto") return device == Device::kCuda ? DType::kBF16 : DType::kF32;
   const DType dtype = parse_dtype(name);
   SLUICE_CHECK(is_floating(dtype), kUsage, "dtype \"{}\" is no type to compute in", name);
+  SLUICE_CHECK(device == Device::kCpu || dtype != DType::kF64, kUsage,
+               "dtype \"{}\" needs the CPU; a GPU computes in bfloat16 or float32", name);
   SLUICE_CHECK(device != Device::kCpu || dtype == DType::kF32 || dtype == DType::kF64, kUsage,
                "dtype \"{}\" needs a GPU; the CPU computes in float32 or float64", name);
   return dtype;

@@ -29,7 +29,8 @@ Json generation_config(const ModelConfig& model) {
 // Weights and both moments, and a little for the small files.
 int64_t checkpoint_bytes(const Trainer& trainer) {
   constexpr int64_t kSmallFiles = int64_t{1} << 20;
-  return 3 * trainer.model().parameter_count() * size_of(trainer.model().dtype()) + kSmallFiles;
+  const int64_t width = size_of(trainer.arena().master_weights().dtype());
+  return 3 * trainer.model().parameter_count() * width + kSmallFiles;
 }
 
 }  // namespace
@@ -82,8 +83,8 @@ void RunCheckpoints::start(Trainer& trainer, const std::string& resume) {
 
 void RunCheckpoints::save(const Trainer& trainer, const TrainerState& state) {
   CheckpointContents contents;
-  contents.model_config =
-      to_hugging_face_json(model_, trainer.model().dtype() == DType::kF64 ? "float64" : "float32");
+  contents.model_config = to_hugging_face_json(
+      model_, trainer.arena().master_weights().dtype() == DType::kF64 ? "float64" : "float32");
   contents.generation_config = generation_config(model_);
   contents.weights = named_weights(trainer.model());
   contents.first_moments = trainer.first_moments();

@@ -26,8 +26,11 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   const int64_t element = size_of(compute_dtype(run.train));
   RunPlan plan;
   plan.parameters = shapes.parameter_count();
-  plan.weight_bytes = plan.gradient_bytes = plan.parameters * element;
-  plan.optimizer_bytes = 2 * plan.weight_bytes;
+  // Under bf16 a copy of the weights is rounded; the rest is fp32.
+  const int64_t master = element == 2 ? 4 : element;
+  plan.weight_bytes = plan.parameters * (element == 2 ? element + master : element);
+  plan.gradient_bytes = plan.parameters * master;
+  plan.optimizer_bytes = 2 * plan.parameters * master;
   const int64_t segment_tokens =
       run.train.micro_batch_sequences * run.train.sequence_length / run.train.segments;
   constexpr int64_t kLogitsChunk = int64_t{16} << 20;
@@ -37,7 +40,7 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   plan.accumulation = accumulation_steps(run.train);
   plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length;
   plan.flops_per_token = 3.0 * shapes.forward_flops_per_token(run.train.sequence_length);
-  plan.checkpoint_bytes = 3 * plan.weight_bytes;
+  plan.checkpoint_bytes = 3 * plan.parameters * master;
   plan.checkpoints_kept = run.checkpoint.keep_last;
   if (run.checkpoint.keep_every > 0) plan.checkpoints_kept += plan.steps / run.checkpoint.keep_every;
   return plan;

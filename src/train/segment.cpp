@@ -34,13 +34,9 @@ Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool re
   return segment;
 }
 
-int64_t count_labels(const std::vector<Batch>& batches) {
-  int64_t count = 0;
-  for (const Batch& batch : batches) {
-    count += std::count_if(batch.labels.begin(), batch.labels.end(),
-                           [](int32_t label) { return label != kIgnoredLabel; });
-  }
-  return count;
+int64_t count_labels(const Batch& batch) {
+  return std::count_if(batch.labels.begin(), batch.labels.end(),
+                       [](int32_t label) { return label != kIgnoredLabel; });
 }
 
 }  // namespace sluice

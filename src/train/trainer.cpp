@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "model/model_weights.h"
 #include "model/weight_directory.h"
+#include "tensor/device.h"
 #include "train/checkpoint_store.h"
 
 namespace sluice {
@@ -31,7 +32,9 @@ std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const
     entries.push_back({parameter->name(), parameter->shape(), is_decayed(*parameter, run.optimizer)});
   }
   auto arena = std::make_unique<ParameterArena>(entries, compute_dtype(run.train), compute_device(run.train));
-  for (size_t i = 0; i < parameters.size(); ++i) parameters[i]->bind(arena->weight(i), arena->gradient(i));
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    parameters[i]->bind(arena->weight(i), arena->gradient(i), arena->master_weight(i));
+  }
   return arena;
 }
 
@@ -66,13 +69,21 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model)
       "train.segments is {}, but softmax attention layers cannot be trained over a carried state; use "
       "train.segments 1, or a model whose layers all have a recurrent state",
       run.train.segments);
-  SLUICE_CHECK(run.train.recompute != Recompute::kSelective, kUsage,
-               "train.recompute \"selective\" comes with the CUDA backend; use \"layer\" or \"none\"");
-  optimizer_ = std::make_unique<AdamW>(*arena_, AdamWOptions{run.optimizer.beta1, run.optimizer.beta2,
-                                                             run.optimizer.eps, run.optimizer.weight_decay});
+  optimizer_ = std::make_unique<AdamW>(
+      *arena_, AdamWOptions{run.optimizer.beta1, run.optimizer.beta2, run.optimizer.eps,
+                            run.optimizer.weight_decay, run.optimizer.grad_clip});
   loader_ = std::make_unique<Loader>(loader_options(run, model));
   state_.data_fingerprint = loader_->fingerprint();
+  const Device device = model_->device();
+  feed_ = std::make_unique<BatchFeed>(*loader_, run_, device);
+  const bool static_shapes = !run.data.reset_state_at_document;
+  micro_steps_ = std::make_unique<MicroStepGraph>(
+      device == Device::kCuda && run.train.cuda_graph && static_shapes,
+      [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels); });
+  loss_ = Tensor::zeros(Shape{}, arena_->master_weights().dtype(), device);
+  one_ = Tensor::from<float>(Shape{}, {1.0f}).to(loss_.dtype()).to(device);
   model_->initialize_weights(run.train.seed);
+  arena_->refresh_weights();
 }
 
 double Trainer::flops_per_token() const {
@@ -81,6 +92,7 @@ double Trainer::flops_per_token() const {
 
 void Trainer::initialize_from(const std::filesystem::path& directory) {
   load_weights(*model_, WeightDirectory(directory));
+  arena_->refresh_weights();
 }
 
 void Trainer::restore(const std::filesystem::path& checkpoint) {
@@ -90,7 +102,7 @@ void Trainer::restore(const std::filesystem::path& checkpoint) {
   state_ = read_trainer_state(checkpoint);
   state_.data_fingerprint = fingerprint;
   optimizer_->set_updates(state_.updates);
-  loader_->seek(state_.cursor);
+  feed_->seek(state_.cursor);
 }
 
 std::vector<NamedTensor> Trainer::first_moments() const {
@@ -102,27 +114,28 @@ std::vector<NamedTensor> Trainer::second_moments() const {
 }
 
 bool Trainer::weights_are_finite() const {
-  return dispatch_compute(arena_->weights().dtype(), "weights_are_finite", [&]<class T>() {
-    const T* weights = arena_->weights().data<T>();
-    int64_t bad = 0;
-#pragma omp parallel for reduction(+ : bad)
-    for (int64_t i = 0; i < arena_->elements(); ++i) bad += std::isfinite(weights[i]) ? 0 : 1;
-    return bad == 0;
-  });
-}
-
-DType compute_dtype(const TrainConfig& config) {
-  if (config.dtype == "auto") return DType::kF32;
-  const DType dtype = parse_dtype(config.dtype);
-  SLUICE_CHECK(dtype == DType::kF32 || dtype == DType::kF64, kUsage,
-               "train.dtype \"{}\" needs a GPU; the CPU computes in float32 or float64", config.dtype);
-  return dtype;
+  return optimizer_->count_non_finite(arena_->master_weights()) == 0;
 }
 
 Device compute_device(const TrainConfig& config) {
-  SLUICE_CHECK(config.device != "cuda", kUsage,
-               "train.device is \"cuda\", but this build has no CUDA kernels; use \"cpu\" or \"auto\"");
+  if (config.device == "cpu") return Device::kCpu;
+  std::string why_not;
+  if (is_available(Device::kCuda, &why_not)) return Device::kCuda;
+  SLUICE_CHECK(config.device == "auto", kUsage, "train.device is \"cuda\", but {}; use \"cpu\" or \"auto\"",
+               why_not);
   return Device::kCpu;
+}
+
+DType compute_dtype(const TrainConfig& config) {
+  const Device device = compute_device(config);
+  if (config.dtype == "auto") return device == Device::kCuda ? DType::kBF16 : DType::kF32;
+  const DType dtype = parse_dtype(config.dtype);
+  SLUICE_CHECK(device == Device::kCuda || dtype != DType::kBF16, kUsage,
+               "train.dtype \"{}\" needs a GPU; the CPU computes in float32 or float64", config.dtype);
+  SLUICE_CHECK(device == Device::kCpu || dtype != DType::kF64, kUsage,
+               "train.dtype \"{}\" needs train.device cpu; a GPU computes in bfloat16 or float32",
+               config.dtype);
+  return dtype;
 }
 
 int64_t accumulation_steps(const TrainConfig& config) {

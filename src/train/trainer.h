@@ -10,7 +10,9 @@
 #include "model/language_model.h"
 #include "model/named_tensor.h"
 #include "optim/adamw.h"
+#include "train/batch_feed.h"
 #include "train/fault.h"
+#include "train/micro_step_graph.h"
 #include "train/trainer_state.h"
 
 namespace sluice {
@@ -52,14 +54,17 @@ class Trainer {
   bool weights_are_finite() const;
 
  private:
-  double forward_backward(const Batch& batch, double labels);
-  std::vector<Batch> next_global_batch();
+  void forward_backward(const MicroBatch& micro_batch, double labels);
 
   RunConfig run_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ParameterArena> arena_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Loader> loader_;
+  std::unique_ptr<BatchFeed> feed_;
+  std::unique_ptr<MicroStepGraph> micro_steps_;
+  Tensor loss_;  // of the step so far, a scalar on the device
+  Tensor one_;   // the loss's gradient
   TrainerState state_;
   FaultPlan faults_;
 };

@@ -27,6 +27,7 @@ double seconds_since_epoch() {
 TrainingLog::TrainingLog(const RunConfig& run, const std::filesystem::path& directory,
                          const TrainerState& state, double flops_per_token)
     : run_(run),
+      device_(compute_device(run.train)),
       flops_per_token_(flops_per_token),
       log_(directory / "log.jsonl", state.log_bytes),
       timing_(directory / "timing.jsonl", state.timing_bytes),
@@ -42,7 +43,7 @@ void TrainingLog::step(const StepResult& result, const TrainerState& state, doub
   smoothed_seconds_ = smoothed_seconds_ == 0 ? seconds : 0.9 * smoothed_seconds_ + 0.1 * seconds;
   show(result, state, tokens_per_second);
   if (result.step % run_.log.every != 0 && !result.skipped) return;
-  const auto peak = allocator_of(Device::kCpu).statistics().peak;
+  const auto peak = allocator_of(device_).statistics().peak;
   log_.write(Json{{"step", result.step},
                   {"loss", result.loss},
                   {"grad_norm", result.gradient_norm},
@@ -64,7 +65,7 @@ void TrainingLog::step(const StepResult& result, const TrainerState& state, doub
 }
 
 void TrainingLog::show(const StepResult& result, const TrainerState& state, double tokens_per_second) {
-  const auto peak = static_cast<double>(allocator_of(Device::kCpu).statistics().peak);
+  const auto peak = static_cast<double>(allocator_of(device_).statistics().peak);
   std::string text =
       fmt::format("loss {:.4f}  grad {:.3f}  lr {:.2e}  {} tok/s  mem {}", result.loss, result.gradient_norm,
                   result.learning_rate, format_count(tokens_per_second), format_bytes(peak));

@@ -35,6 +35,7 @@ class TrainingLog {
   void show(const StepResult& result, const TrainerState& state, double tokens_per_second);
 
   const RunConfig& run_;
+  Device device_;
   double flops_per_token_;
   JsonlLog log_;
   JsonlLog timing_;

@@ -99,6 +99,7 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
     "seed": 9,
     "device": "cpu",
     "dtype": "float64",
+    "cuda_graph": false,
     "threads": 6,
     "output_dir": "out/x",
     "init_from": "hf",

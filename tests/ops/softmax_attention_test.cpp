@@ -45,7 +45,7 @@ struct Inputs {
 };
 
 Inputs random_inputs(const SoftmaxAttentionOptions& o, int64_t head_dim, DType dtype = DType::kF64) {
-  const int64_t queries = o.q_offsets.back(), keys = o.k_offsets.back();
+  const int64_t queries = o.q_offsets.host().back(), keys = o.k_offsets.host().back();
   return {{random_normal({queries, o.heads * head_dim}, dtype, 1),
            random_normal({keys, o.kv_heads * head_dim}, dtype, 2),
            random_normal({keys, o.kv_heads * head_dim}, dtype, 3)},
@@ -84,10 +84,10 @@ std::vector<double> attended(const SoftmaxAttentionOptions& o, const std::vector
 
 Tensor defined(const SoftmaxAttentionOptions& o, const std::vector<Tensor>& qkv) {
   std::vector<double> values;
-  for (size_t s = 0; s + 1 < o.q_offsets.size(); ++s) {
+  for (int64_t s = 0; s + 1 < o.q_offsets.size(); ++s) {
     for (int64_t query = 0; query < o.q_offsets[s + 1] - o.q_offsets[s]; ++query) {
       for (int64_t head = 0; head < o.heads; ++head) {
-        const auto part = attended(o, qkv, static_cast<int64_t>(s), query, head);
+        const auto part = attended(o, qkv, s, query, head);
         values.insert(values.end(), part.begin(), part.end());
       }
     }

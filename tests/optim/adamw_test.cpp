@@ -12,16 +12,17 @@ TEST_CASE("AdamW equals a scalar reference, with decay on the entries that have 
   ParameterArena arena({{"decayed", {3}, true}, {"plain", {2}, false}}, DType::kF64, Device::kCpu);
   arena.weight(0).copy_from(test::random_normal({3}, DType::kF64, 1));
   arena.weight(1).copy_from(test::random_normal({2}, DType::kF64, 2));
-  const AdamWOptions options{0.8, 0.95, 1e-6, 0.3};
+  const AdamWOptions options{0.8, 0.95, 1e-6, 0.3, 0};
+  const Tensor loss = Tensor::from<double>(Shape{}, {1.0});
   AdamW optimizer(arena, options);
   double w[2] = {arena.weight(0).data<double>()[1], arena.weight(1).data<double>()[1]}, m[2] = {}, v[2] = {};
   for (int t = 1; t <= 10; ++t) {
-    const double gradient[2] = {std::sin(t), 0.1 * t}, factor = 0.5, lr = 0.01 * t;
+    const double gradient[2] = {std::sin(t), 0.1 * t}, lr = 0.01 * t;
     arena.gradient(0).data<double>()[1] = gradient[0];
     arena.gradient(1).data<double>()[1] = gradient[1];
-    optimizer.step(lr, factor);
+    optimizer.step(lr, loss);
     for (int i = 0; i < 2; ++i) {
-      const double g = gradient[i] * factor;
+      const double g = gradient[i];
       m[i] = options.beta1 * m[i] + (1 - options.beta1) * g;
       v[i] = options.beta2 * v[i] + (1 - options.beta2) * g * g;
       w[i] -= lr * (i == 0 ? options.weight_decay : 0.0) * w[i];
@@ -34,16 +35,44 @@ TEST_CASE("AdamW equals a scalar reference, with decay on the entries that have 
   CHECK(optimizer.updates() == 10);
 }
 
-TEST_CASE("the gradient norm is exact and notices what is not finite") {
-  const ParameterArena arena({{"a", {2}, true}, {"b", {1}, true}}, DType::kF32, Device::kCpu);
-  arena.gradient(0).data<float>()[0] = 3;
-  arena.gradient(1).data<float>()[0] = 4;
-  CHECK(gradient_norm(arena) == 5.0);
-  CHECK(clipping_factor(5.0, 1.0) == 0.2);
-  CHECK(clipping_factor(0.5, 1.0) == 1.0);
-  CHECK(clipping_factor(5.0, 0.0) == 1.0);
+TEST_CASE("gradients are clipped to the global norm, and what is not finite skips the step") {
+  ParameterArena arena({{"a", {2}, false}, {"b", {1}, false}}, DType::kF32, Device::kCpu);
+  const Tensor loss = Tensor::from<float>(Shape{}, {1.0f});
+  const auto set_gradients = [&](float a, float b) {
+    arena.gradient(0).data<float>()[0] = a;
+    arena.gradient(1).data<float>()[0] = b;
+  };
+  // With beta1 = beta2 = 0 and eps 1 the update is g / (|g| + 1), which shows the factor.
+  const auto updated = [&](double clip, double learning_rate) {
+    AdamW optimizer(arena, {0, 0, 1, 0, clip});
+    arena.weights().fill_zero();
+    optimizer.step(learning_rate, loss);
+    CHECK_FALSE(optimizer.report().skipped);
+    CHECK(optimizer.report().gradient_norm == 5.0);
+    CHECK(optimizer.updates() == 1);
+    return arena.weight(1).data<float>()[0];
+  };
+  set_gradients(3, 4);
+  CHECK(updated(0, 1) == Approx(-4.0 / 5.0));
+  CHECK(updated(10, 1) == Approx(-4.0 / 5.0));
+  CHECK(updated(1, 1) == Approx(-0.8 / 1.8));
+
+  AdamW optimizer(arena, {});
+  arena.first_moments().fill_zero();
+  const auto before = arena.weights().to_vector<float>();
+  const auto check_skipped = [&](const Tensor& given_loss) {
+    optimizer.step(1.0, given_loss);
+    CHECK(optimizer.report().skipped);
+    CHECK(arena.weights().to_vector<float>() == before);
+    for (const float moment : arena.first_moments().to_vector<float>()) CHECK(moment == 0.0f);
+    CHECK(optimizer.updates() == 0);
+  };
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    arena.gradient(0).data<float>()[1] = bad;
-    CHECK_FALSE(std::isfinite(gradient_norm(arena)));
+    check_skipped(Tensor::from<float>(Shape{}, {bad}));
+    set_gradients(bad, 4);
+    check_skipped(loss);
+    CHECK(std::isnan(optimizer.report().gradient_norm));
+    CHECK(optimizer.count_non_finite(arena.gradients()) == 1);
+    set_gradients(3, 4);
   }
 }

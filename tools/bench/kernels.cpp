@@ -145,7 +145,7 @@ Row measure(const Case& item, int repeats) {
 }
 
 int run(const Options& o) {
-  const Ceilings ceilings = measure_ceilings();
+  const Ceilings ceilings = measure_ceilings(Device::kCpu);
   fmt::print(
       "{} x {} tokens, width {}, {} heads, float32; ceilings {:.0f} GFLOP/s (matrix product), {:.1f} GB/s "
       "(copy)\n",

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,9 +28,10 @@ struct Options {
   int warmup = 3;
   int steps = 20;
   int threads = 0;
-  std::string device = "cpu";
+  std::string device = "auto";
   std::string dtype = "auto";
-  bool recompute = false;
+  std::string recompute = "none";
+  bool graph = true;
   std::string json;
 };
 
@@ -77,28 +79,41 @@ int run(const Options& options) {
   run.train.micro_batch_sequences = options.sequences;
   run.train.device = options.device;
   run.train.dtype = options.dtype;
-  run.train.recompute = options.recompute ? Recompute::kLayer : Recompute::kNone;
+  run.train.recompute = options.recompute == "layer"       ? Recompute::kLayer
+                        : options.recompute == "selective" ? Recompute::kSelective
+                                                           : Recompute::kNone;
+  run.train.cuda_graph = options.graph;
+  const auto start = std::chrono::steady_clock::now();
   Trainer trainer(run, model);
+  trainer.step();
+  const double first_step = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Timing timing = time_repeated([&] { trainer.step(); }, options.warmup, options.steps);
 
-  const int64_t peak = allocator_of(Device::kCpu).statistics().peak;
-  const Ceilings ceilings = measure_ceilings();
+  const Device device = trainer.model().device();
+  const MemoryStatistics memory = allocator_of(device).statistics();
+  const int64_t peak = memory.peak;
+  const Ceilings ceilings = measure_ceilings(device);
   const double tokens_per_second = static_cast<double>(tokens_per_step) / timing.median;
   const double flops = tokens_per_second * trainer.flops_per_token();
-  fmt::print("{}: {} parameters, {} x {} tokens a step, {} threads\n", options.model,
-             trainer.model().parameter_count(), options.sequences, options.length, omp_get_max_threads());
+  fmt::print("{}: {} parameters, {} x {} tokens a step, {} in {}, {} threads\n", options.model,
+             trainer.model().parameter_count(), options.sequences, options.length, name_of(device),
+             name_of(trainer.model().dtype()), omp_get_max_threads());
+  fmt::print("{:.1f} s from the start to the end of the first step\n", first_step);
   fmt::print("{:.1f} ms a step (fastest {:.1f}, slowest {:.1f}, {} steps), {:.0f} tokens/s\n",
              1e3 * timing.median, 1e3 * timing.fastest, 1e3 * timing.slowest, options.steps,
              tokens_per_second);
-  fmt::print("{:.1f} GFLOP/s, {:.0f}% of a large matrix product's {:.1f}; peak memory {}\n", flops / 1e9,
-             100 * flops / ceilings.flops_per_second, ceilings.flops_per_second / 1e9,
-             format_bytes(static_cast<double>(peak)));
+  fmt::print("{:.1f} GFLOP/s, {:.0f}% of a large matrix product's {:.1f}\n", flops / 1e9,
+             100 * flops / ceilings.flops_per_second, ceilings.flops_per_second / 1e9);
+  fmt::print("memory: {}, {} cached\n", memory.to_string(), format_bytes(static_cast<double>(memory.cached)));
   if (!options.json.empty()) {
     const Json result = {{"model", options.model},
                          {"parameters", trainer.model().parameter_count()},
                          {"sequences", options.sequences},
                          {"length", options.length},
                          {"threads", omp_get_max_threads()},
+                         {"device", name_of(device)},
+                         {"dtype", name_of(trainer.model().dtype())},
+                         {"first_step_seconds", first_step},
                          {"seconds_per_step", timing.median},
                          {"tokens_per_second", tokens_per_second},
                          {"flops_per_second", flops},
@@ -127,8 +142,13 @@ Command add_step_command(CLI::App& app) {
   command->add_option("--warmup", options->warmup, "untimed steps before them")->capture_default_str();
   command->add_option("--threads", options->threads, "CPU threads; 0: all cores")->capture_default_str();
   command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--dtype", options->dtype, "auto, float32 or float64")->capture_default_str();
-  command->add_flag("--recompute", options->recompute, "recompute each layer's activations in backward");
+  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 (GPU) or float64 (CPU)")
+      ->capture_default_str();
+  command
+      ->add_option("--recompute", options->recompute, "what backward computes again: none, selective, layer")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"none", "selective", "layer"}));
+  command->add_flag("--graph,!--no-graph", options->graph, "replay micro steps as one recorded graph (GPU)");
   command->add_option("--json", options->json, "also write the figures to this file");
   return [options] { return run(*options); };
 }

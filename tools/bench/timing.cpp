@@ -3,17 +3,26 @@
 #include <algorithm>
 #include <chrono>
 
+#include "tensor/device.h"
+
 namespace sluice::bench {
 
-Timing time_repeated(const std::function<void()>& work, int warmup, int repeats) {
+Timing time_repeated(const std::function<void()>& work, int warmup, int repeats, Device device) {
   using Clock = std::chrono::steady_clock;
-  for (int i = 0; i < warmup; ++i) work();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) {
+  const auto timed = [&](int calls) {
+    synchronize(device);
     const auto start = Clock::now();
-    work();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-  }
+    for (int i = 0; i < calls; ++i) work();
+    synchronize(device);
+    return std::chrono::duration<double>(Clock::now() - start).count() / calls;
+  };
+  for (int i = 0; i < warmup; ++i) work();
+  // Waiting for a GPU costs some microseconds, which must not show in what is timed.
+  constexpr double kLeastSeconds = 2e-3;
+  const int calls =
+      device == Device::kCpu ? 1 : std::clamp(static_cast<int>(kLeastSeconds / timed(1)) + 1, 1, 100);
+  std::vector<double> seconds;
+  for (int i = 0; i < repeats; ++i) seconds.push_back(timed(calls));
   return summarize(std::move(seconds));
 }
 

@@ -4,6 +4,8 @@
 #include <functional>
 #include <vector>
 
+#include "tensor/allocator.h"
+
 namespace sluice::bench {
 
 struct Timing {
@@ -11,7 +13,8 @@ struct Timing {
 };
 
 // `warmup` untimed calls, then `repeats` timed ones.
-Timing time_repeated(const std::function<void()>& work, int warmup, int repeats);
+Timing time_repeated(const std::function<void()>& work, int warmup, int repeats,
+                     Device device = Device::kCpu);
 Timing summarize(std::vector<double> seconds);
 
 }  // namespace sluice::bench

@@ -1,0 +1,75 @@
+#include "train/batch_feed.h"
+
+#include <algorithm>
+
+#include "train/trainer.h"
+
+namespace sluice {
+namespace {
+
+int64_t values_of_global_batch(const TrainConfig& train) {
+  return 2 * accumulation_steps(train) * train.micro_batch_sequences * train.sequence_length;
+}
+
+}  // namespace
+
+BatchFeed::BatchFeed(Loader& loader, const RunConfig& run, Device device)
+    : loader_(loader),
+      train_(run.train),
+      reset_at_documents_(run.data.reset_state_at_document),
+      device_(device),
+      uniform_(ops::SequenceLayout::uniform(run.train.micro_batch_sequences,
+                                            run.train.sequence_length / run.train.segments)),
+      host_{PinnedArray(values_of_global_batch(run.train), device),
+            PinnedArray(values_of_global_batch(run.train), device)},
+      staged_(Tensor::empty(Shape{values_of_global_batch(run.train)}, DType::kI32, device)) {
+  uniform_.indices();
+}
+
+const GlobalBatch& BatchFeed::current() {
+  if (!has_current_) advance();
+  return current_;
+}
+
+void BatchFeed::advance() {
+  current_ = stage();
+  has_current_ = true;
+}
+
+void BatchFeed::seek(int64_t cursor) {
+  loader_.seek(cursor);
+  has_current_ = false;
+}
+
+GlobalBatch BatchFeed::stage() {
+  GlobalBatch global;
+  int64_t used = 0;
+  for (int64_t i = 0; i < accumulation_steps(train_); ++i) {
+    const Batch batch = loader_.next();
+    MicroBatch micro_batch;
+    for (int64_t index = 0; index < train_.segments; ++index) {
+      Segment segment = cut_segment(batch, index, train_.segments, reset_at_documents_);
+      segment.tokens = place(segment.tokens, used);
+      segment.labels = place(segment.labels, used);
+      if (!reset_at_documents_) segment.layout = uniform_;
+      micro_batch.push_back(std::move(segment));
+    }
+    global.micro_batches.push_back(std::move(micro_batch));
+    global.labels += count_labels(batch);
+    global.tokens += batch.rows * batch.length;
+    global.cursor_after = batch.cursor_after;
+  }
+  host_[filling_].copy_to(staged_);
+  filling_ = 1 - filling_;
+  return global;
+}
+
+// Puts values behind those used so far and returns where they will be on the device.
+Tensor BatchFeed::place(const Tensor& values, int64_t& used) const {
+  const int64_t count = values.numel();
+  std::copy_n(values.data<int32_t>(), count, host_[filling_].values().begin() + used);
+  used += count;
+  return staged_.narrow(0, used - count, count);
+}
+
+}  // namespace sluice
