@@ -89,10 +89,8 @@ void backward(const std::vector<Variable>& roots, const std::vector<Tensor>& gra
 void backward(const Variable& root, double scale) {
   SLUICE_CHECK(root.value().numel() == 1, kInternal, "backward needs a gradient for a root of shape {}",
                root.shape().to_string());
-  const Tensor gradient = root.dtype() == DType::kF64
-                              ? Tensor::from<double>(root.shape(), {scale})
-                              : Tensor::from<float>(root.shape(), {static_cast<float>(scale)});
-  backward({root}, {gradient});
+  const Tensor gradient = Tensor::from<double>(root.shape(), {scale}).to(root.dtype());
+  backward({root}, {gradient.to(root.device())});
 }
 
 }  // namespace sluice

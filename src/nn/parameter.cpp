@@ -84,7 +84,7 @@ void allocate(const std::vector<Parameter*>& parameters, DType dtype, Device dev
     }
     if (trained) {
       const MemoryClassScope memory(MemoryClass::kGradients);
-      gradient = Tensor::zeros(parameter->shape(), dtype, device);
+      gradient = Tensor::zeros(parameter->shape(), dtype == DType::kBF16 ? DType::kF32 : dtype, device);
     }
     parameter->bind(value, gradient);
   }

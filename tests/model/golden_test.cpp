@@ -1,12 +1,11 @@
 // The models against flash-linear-attention in float64: every case of tests/golden, or of SLUICE_GOLDEN_DIR.
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <set>
 
 #include "autograd/backward.h"
-#include "core/environment.h"
+#include "golden_case.h"
 #include "mixers/gated_linear_attention.h"
 #include "model/language_model.h"
 #include "model/model_weights.h"
@@ -16,6 +15,8 @@
 #include "support/temporary_directory.h"
 
 using namespace sluice;
+using test::Golden;
+using test::golden_cases;
 namespace fs = std::filesystem;
 
 namespace {
@@ -25,33 +26,6 @@ constexpr double kToleranceF32 = 5e-6;
 constexpr double kToleranceF64 = 3e-7;
 // No element may be further off than this, relative to the larger of it and the RMS.
 constexpr double kElementwise = 100;
-
-std::vector<fs::path> golden_cases() {
-  const fs::path folder = environment::text("SLUICE_GOLDEN_DIR", SLUICE_SOURCE_DIR "/tests/golden");
-  std::vector<fs::path> cases;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (fs::exists(entry.path() / "golden.safetensors")) cases.push_back(entry.path());
-  }
-  std::sort(cases.begin(), cases.end());
-  return cases;
-}
-
-struct Golden {
-  explicit Golden(const fs::path& folder)
-      : config(read_model_config_file(folder / "config.json")),
-        weights(folder),
-        expected((folder / "golden.safetensors").string()),
-        tokens(expected.load("input_ids", DType::kI32)),
-        labels(expected.load("shifted_labels", DType::kI32)) {}
-
-  int64_t rows() const { return tokens.size(0); }
-  int64_t length() const { return tokens.size(1); }
-
-  ModelConfig config;
-  WeightDirectory weights;
-  SafetensorsFile expected;
-  Tensor tokens, labels;  // [B, T]
-};
 
 std::unique_ptr<LanguageModel> make_model(const Golden& golden, DType dtype, bool trained) {
   auto model = std::make_unique<LanguageModel>(golden.config);

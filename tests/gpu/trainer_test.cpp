@@ -1,0 +1,162 @@
+// Training on a GPU: the same bits from run to run, with and without a graph, and after resuming; the CPU's
+// losses.
+#include "train/trainer.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "data/shard_writer.h"
+#include "support/catch.h"
+#include "support/temporary_directory.h"
+#include "tiny_model.h"
+#include "train/run_checkpoint.h"
+
+using namespace sluice;
+
+namespace {
+
+constexpr int64_t kVocabulary = 61;
+
+// Widths that tensor cores take: heads of 32 and 64.
+ModelConfig model_of(const std::string& json) {
+  Json config = parse_json(json, "test", ErrorKind::kUsage);
+  config["vocab_size"] = kVocabulary;
+  config["hidden_size"] = 128;
+  config["num_hidden_layers"] = 2;
+  config["initializer_range"] = 0.05;
+  Problems problems;
+  ModelConfig result = read_model_config(config, "model", UnknownKeys::kRefuse, problems);
+  problems.throw_if_any("test", ErrorKind::kUsage);
+  return result;
+}
+
+struct Setup {
+  explicit Setup(const std::string& model_json, const std::string& device, const std::string& dtype)
+      : model(model_of(model_json)) {
+    ShardWriter writer(directory / "data", "train", kVocabulary, 30000);
+    writer.append(test::random_tokens(30000, kVocabulary, 11));
+    writer.finish();
+    run.name = "test";
+    run.model = to_hugging_face_json(model, "float32");
+    run.data.train = {{(directory / "data").string(), 1.0}};
+    run.train.device = device;
+    run.train.dtype = dtype;
+    run.train.steps = 40;
+    run.train.sequence_length = 100;
+    run.train.micro_batch_sequences = 4;
+    run.train.global_batch_tokens = 800;
+    run.train.output_dir = (directory / "run").string();
+    run.optimizer.lr = 3e-3;
+  }
+
+  test::TemporaryDirectory directory;
+  ModelConfig model;
+  RunConfig run;
+};
+
+struct Outcome {
+  std::vector<double> losses;
+  std::vector<float> weights;
+};
+
+Outcome outcome_of(Trainer& trainer, int64_t steps) {
+  Outcome outcome;
+  for (int64_t i = 0; i < steps; ++i) outcome.losses.push_back(trainer.step().loss);
+  outcome.weights = trainer.arena().master_weights().to_vector<float>();
+  return outcome;
+}
+
+Outcome train(const Setup& setup, int64_t steps) {
+  Trainer trainer(setup.run, setup.model);
+  return outcome_of(trainer, steps);
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+const char* const kModels[] = {
+    R"({"model_type": "gla", "num_heads": 2})",
+    R"({"model_type": "gla", "num_heads": 2, "use_short_conv": true, "num_kv_heads": 1})",
+    R"({"model_type": "transformer", "num_heads": 2})",
+    R"({"model_type": "gla", "num_heads": 2, "attn": {"layers": [1], "num_heads": 2, "window_size": 30}})"};
+
+}  // namespace
+
+TEST_CASE("two runs, a run without a graph and recomputing runs give the same bits") {
+  for (const char* model : kModels) {
+    for (const char* dtype : {"float32", "bfloat16"}) {
+      INFO(model << " in " << dtype);
+      Setup setup(model, "cuda", dtype);
+      const Outcome first = train(setup, 12);
+      CHECK(std::isfinite(first.losses.back()));
+      CHECK(train(setup, 12).weights == first.weights);
+      setup.run.train.cuda_graph = false;
+      CHECK(train(setup, 12).weights == first.weights);
+      setup.run.train.recompute = Recompute::kSelective;
+      CHECK(train(setup, 12).weights == first.weights);
+      setup.run.train.recompute = Recompute::kLayer;
+      setup.run.train.cuda_graph = true;
+      CHECK(train(setup, 12).weights == first.weights);
+    }
+  }
+}
+
+TEST_CASE("a resumed run goes on with the same bits") {
+  Setup setup(kModels[0], "cuda", "bfloat16");
+  const Outcome whole = train(setup, 20);
+  {
+    RunCheckpoints checkpoints(setup.run, setup.model);
+    Trainer trainer(setup.run, setup.model);
+    outcome_of(trainer, 9);
+    checkpoints.save(trainer, trainer.state());
+  }
+  RunCheckpoints checkpoints(setup.run, setup.model);
+  Trainer trainer(setup.run, setup.model);
+  checkpoints.start(trainer, "auto");
+  CHECK(trainer.state().step == 9);
+  CHECK(outcome_of(trainer, 11).weights == whole.weights);
+}
+
+TEST_CASE("losses on the GPU are the CPU's") {
+  for (const char* model : kModels) {
+    INFO(model);
+    const Outcome cpu = train(Setup(model, "cpu", "float32"), 30);
+    const Outcome gpu = train(Setup(model, "cuda", "float32"), 30);
+    const Outcome bf16 = train(Setup(model, "cuda", "bfloat16"), 30);
+    CHECK(largest_difference(cpu.losses, gpu.losses) < 1e-4);
+    CHECK(largest_difference(cpu.losses, bf16.losses) < 0.03);
+    CHECK(cpu.losses.front() - cpu.losses.back() > 0);
+  }
+}
+
+TEST_CASE("a gradient that is not finite skips the step on the device") {
+  ::setenv("SLUICE_FAULT", "nan@3", 1);
+  const Setup setup(kModels[0], "cuda", "bfloat16");
+  Trainer trainer(setup.run, setup.model);
+  ::unsetenv("SLUICE_FAULT");
+  outcome_of(trainer, 2);
+  const auto before = trainer.arena().master_weights().to_vector<float>();
+  const StepResult result = trainer.step();
+  CHECK(result.skipped);
+  CHECK(trainer.arena().master_weights().to_vector<float>() == before);
+  CHECK(trainer.state().updates == 2);
+  CHECK_FALSE(trainer.step().skipped);
+  CHECK(trainer.weights_are_finite());
+}
+
+TEST_CASE("segments with a carried state train on the GPU") {
+  Setup setup(kModels[1], "cuda", "float32");
+  setup.run.train.segments = 4;
+  const Outcome gpu = train(setup, 8);
+  setup.run.train.device = "cpu";
+  CHECK(largest_difference(train(setup, 8).losses, gpu.losses) < 1e-4);
+  setup.run.train.device = "cuda";
+  setup.run.data.reset_state_at_document = true;
+  setup.run.data.document_token = 7;
+  const Outcome reset = train(setup, 8);
+  setup.run.train.device = "cpu";
+  CHECK(largest_difference(train(setup, 8).losses, reset.losses) < 1e-4);
+}
