@@ -25,6 +25,7 @@ struct Arguments {
   std::vector<int32_t> prompt_ids;
   std::string tokenizer;
   SamplingOptions sampling;
+  int64_t texts = 1;
   bool greedy = false;
   bool stop_at_eos = true;
   std::string device = "auto", dtype = "auto";
@@ -79,6 +80,29 @@ void print_speed(const LanguageModel& model, const SamplingStatistics& statistic
              model.has_constant_state() ? "constant" : "growing with the text");
 }
 
+SamplingStatistics print_one(const TextSampler& sampler, const std::vector<int32_t>& prompt,
+                             const std::optional<Tokenizer>& tokenizer) {
+  Output output(tokenizer ? &*tokenizer : nullptr);
+  const auto statistics = sampler.generate(prompt, [&](int32_t token) { output.push(token); });
+  output.finish();
+  return statistics;
+}
+
+// Texts grow side by side, so they are printed when all are done, each behind a line with its number.
+SamplingStatistics print_many(const TextSampler& sampler, const std::vector<int32_t>& prompt, int64_t count,
+                              const std::optional<Tokenizer>& tokenizer) {
+  std::vector<std::vector<int32_t>> texts(static_cast<size_t>(count));
+  const auto statistics = sampler.generate_many(
+      prompt, count, [&](int64_t text, int32_t token) { texts[static_cast<size_t>(text)].push_back(token); });
+  for (size_t i = 0; i < texts.size(); ++i) {
+    fmt::print("--- {} ---\n", i + 1);
+    Output output(tokenizer ? &*tokenizer : nullptr);
+    for (const int32_t token : texts[i]) output.push(token);
+    output.finish();
+  }
+  return statistics;
+}
+
 int generate(Arguments arguments) {
   if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
   if (arguments.greedy) arguments.sampling.choice.temperature = 0;
@@ -100,10 +124,10 @@ int generate(Arguments arguments) {
         loaded.directory.string());
     if (tokenizer) prompt = prompt_tokens(model, *tokenizer, text);
   }
-  Output output(tokenizer ? &*tokenizer : nullptr);
-  const SamplingStatistics statistics =
-      TextSampler(model, arguments.sampling).generate(prompt, [&](int32_t token) { output.push(token); });
-  output.finish();
+  const TextSampler sampler(model, arguments.sampling);
+  const SamplingStatistics statistics = arguments.texts == 1
+                                            ? print_one(sampler, prompt, tokenizer)
+                                            : print_many(sampler, prompt, arguments.texts, tokenizer);
   print_speed(model, statistics);
   return 0;
 }
@@ -133,6 +157,9 @@ int main(int argc, char** argv) {
   text->excludes(file)->excludes(ids);
   file->excludes(ids);
   app.add_option("--tokens,-n", arguments.sampling.max_tokens, "most tokens to generate")
+      ->capture_default_str();
+  app.add_option("--texts", arguments.texts,
+                 "this many continuations side by side, printed when all are done")
       ->capture_default_str();
   app.add_option("--temperature,-t", arguments.sampling.choice.temperature,
                  "logits are divided by it; 0: always the most probable token")

@@ -35,6 +35,14 @@ void GatedLinearAttentionState::detach() {
   for (Variable& inputs : convolution) inputs = inputs.detach();
 }
 
+void GatedLinearAttentionState::overwrite(const nn::MixerState& other) {
+  const auto& source = dynamic_cast<const GatedLinearAttentionState&>(other);
+  recurrent.value().copy_from(source.recurrent.value());
+  for (size_t i = 0; i < std::size(convolution); ++i) {
+    if (convolution[i].defined()) convolution[i].value().copy_from(source.convolution[i].value());
+  }
+}
+
 GatedLinearAttention::GatedLinearAttention(const GatedLinearAttentionSizes& sizes)
     : sizes_(sizes),
       input_(sizes.hidden_size, input_projections(sizes)),

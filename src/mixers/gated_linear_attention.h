@@ -41,6 +41,8 @@ class GatedLinearAttentionState final : public nn::MixerState {
   int64_t bytes() const override;
   std::unique_ptr<nn::MixerState> clone() const override;
   void detach() override;
+  bool has_fixed_shape() const override { return true; }
+  void overwrite(const nn::MixerState& other) override;
 
   Variable recurrent;
   Variable convolution[3];  // of q, k and v; undefined without short convolutions

@@ -67,6 +67,10 @@ std::unique_ptr<nn::MixerState> SoftmaxAttentionState::clone() const {
   return copy;
 }
 
+void SoftmaxAttentionState::overwrite(const nn::MixerState&) {
+  SLUICE_FAIL(kInternal, "a cache of keys and values has no fixed shape");
+}
+
 SoftmaxAttention::SoftmaxAttention(const SoftmaxAttentionSizes& sizes)
     : sizes_(sizes),
       input_(sizes.hidden_size,

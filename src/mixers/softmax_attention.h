@@ -37,6 +37,8 @@ class SoftmaxAttentionState final : public nn::MixerState {
   int64_t bytes() const override;
   std::unique_ptr<nn::MixerState> clone() const override;
   void detach() override {}
+  bool has_fixed_shape() const override { return false; }
+  void overwrite(const nn::MixerState& other) override;
 
   std::vector<Slot> slots;
 };

@@ -26,6 +26,15 @@ ModelState ModelState::clone() const {
   return copy;
 }
 
+bool ModelState::has_fixed_shape() const {
+  return std::all_of(layers.begin(), layers.end(),
+                     [](const auto& layer) { return layer->has_fixed_shape(); });
+}
+
+void ModelState::overwrite(const ModelState& other) const {
+  for (size_t i = 0; i < layers.size(); ++i) layers[i]->overwrite(*other.layers[i]);
+}
+
 LanguageModel::LanguageModel(const ModelConfig& config)
     : config_(config), norm_(config.hidden_size, config.norm_eps, config.elementwise_affine) {
   const Shape table{config.vocab_size, config.hidden_size};

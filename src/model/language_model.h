@@ -18,6 +18,9 @@ class ModelState {
   int64_t bytes() const;
   void detach();
   ModelState clone() const;
+  // See nn::MixerState.
+  bool has_fixed_shape() const;
+  void overwrite(const ModelState& other) const;
 };
 
 struct LossOptions {

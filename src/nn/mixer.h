@@ -18,6 +18,10 @@ class MixerState {
   virtual std::unique_ptr<MixerState> clone()
       const = 0;              // shares tensors; a forward replaces, never writes them
   virtual void detach() = 0;  // cuts the gradient's way into earlier tokens
+  // Whether the state lies in tensors of the same shape whatever was seen, so that overwrite() can be used.
+  virtual bool has_fixed_shape() const = 0;
+  // Puts the numbers of `other`, a state of the same mixer and slots, into this state's memory.
+  virtual void overwrite(const MixerState& other) = 0;
 };
 
 class Mixer : public Module {

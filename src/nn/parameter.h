@@ -65,8 +65,8 @@ class Parameter {
 // merging, the order of parameters or the number of threads.
 void initialize(const Parameter& parameter, uint64_t seed, double initializer_range);
 
-// Memory of its own for each parameter, zeroed gradients (f32 under bf16) where `trained`. Training uses optim's arena
-// instead.
+// Memory of its own for each parameter, zeroed gradients (f32 under bf16) where `trained`. Training uses
+// optim's arena instead.
 void allocate(const std::vector<Parameter*>& parameters, DType dtype, Device device, bool trained);
 
 }  // namespace sluice::nn

@@ -10,7 +10,9 @@ PinnedArray::PinnedArray(int64_t count, Device device) : count_(count), device_(
   if (device == Device::kCpu) {
     values_ = new int32_t[static_cast<size_t>(count)];
   } else {
-    SLUICE_CUDA_CHECK(cudaMallocHost(&values_, static_cast<size_t>(count) * sizeof(int32_t)));
+    void* memory = nullptr;
+    SLUICE_CUDA_CHECK(cudaMallocHost(&memory, static_cast<size_t>(count) * sizeof(int32_t)));
+    values_ = static_cast<int32_t*>(memory);
   }
 }
 

@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/tokenizer.h"
-#include "train/window_scorer.h"
+#include "train/decoder.h"
 
 namespace sluice {
 namespace {
@@ -16,20 +16,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 }  // namespace
-
-std::vector<double> advance(const LanguageModel& model, std::span<const int32_t> tokens, ModelState& state,
-                            int64_t segment) {
-  SLUICE_ASSERT(!tokens.empty() && segment >= 1);
-  const NoGradScope no_grad;
-  Variable hidden;
-  for (size_t start = 0; start < tokens.size(); start += static_cast<size_t>(segment)) {
-    const size_t count = std::min(static_cast<size_t>(segment), tokens.size() - start);
-    const auto layout = ops::SequenceLayout::uniform(1, static_cast<int64_t>(count));
-    hidden = model.forward(token_tensor(model, tokens.subspan(start, count)), layout, &state);
-  }
-  const Tensor last = hidden.value().narrow(0, hidden.size(0) - 1, 1);
-  return model.logits(Variable(last)).value().to(DType::kF64).to_vector<double>();
-}
 
 TextSampler::TextSampler(const LanguageModel& model, const SamplingOptions& options)
     : model_(model), options_(options) {
@@ -61,26 +47,48 @@ std::vector<int32_t> TextSampler::checked_prompt(std::span<const int32_t> prompt
 
 SamplingStatistics TextSampler::generate(std::span<const int32_t> prompt,
                                          const std::function<void(int32_t)>& on_token) const {
+  return generate_many(prompt, 1, [&](int64_t, int32_t token) { on_token(token); });
+}
+
+SamplingStatistics TextSampler::generate_many(
+    std::span<const int32_t> prompt, int64_t texts,
+    const std::function<void(int64_t text, int32_t token)>& on_token) const {
+  SLUICE_CHECK(texts >= 1, kUsage, "{} texts to generate: it must be at least 1", texts);
   const std::vector<int32_t> begin = checked_prompt(prompt);
-  const Philox random(options_.seed, options_.stream);
+  std::vector<int32_t> tokens;
+  for (int64_t text = 0; text < texts; ++text) tokens.insert(tokens.end(), begin.begin(), begin.end());
   SamplingStatistics statistics;
-  statistics.prompt_tokens = static_cast<int64_t>(begin.size());
-  ModelState state = model_.make_state(1);
+  statistics.prompt_tokens = static_cast<int64_t>(tokens.size());
+  Decoder decoder(model_, texts);
   const auto start = std::chrono::steady_clock::now();
-  std::vector<double> logits = advance(model_, begin, state, options_.prefill_segment);
+  std::vector<double> logits = decoder.advance(tokens, options_.prefill_segment);
   statistics.prefill_seconds = seconds_since(start);
   const auto decode_start = std::chrono::steady_clock::now();
-  while (statistics.tokens < options_.max_tokens) {
-    const double uniform = random.uniform(static_cast<uint64_t>(statistics.tokens));
-    const int32_t token = choose_token(logits, options_.choice, uniform);
-    statistics.stopped = options_.stop_token == token;
-    if (statistics.stopped) break;
-    on_token(token);
-    ++statistics.tokens;
-    if (statistics.tokens < options_.max_tokens) logits = advance(model_, std::span(&token, 1), state, 1);
+  std::vector<char> stopped(static_cast<size_t>(texts), 0);
+  int64_t running = texts;
+  tokens.resize(static_cast<size_t>(texts));
+  for (int64_t position = 0; position < options_.max_tokens && running > 0; ++position) {
+    for (int64_t text = 0; text < texts; ++text) {
+      if (stopped[static_cast<size_t>(text)]) continue;  // its last token runs along, unread
+      const Philox random(options_.seed, options_.stream + static_cast<uint64_t>(text));
+      const auto vocabulary = static_cast<size_t>(model_.config().vocab_size);
+      const auto own = std::span(logits).subspan(static_cast<size_t>(text) * vocabulary, vocabulary);
+      const int32_t token =
+          choose_token(own, options_.choice, random.uniform(static_cast<uint64_t>(position)));
+      if (options_.stop_token == token) {
+        stopped[static_cast<size_t>(text)] = 1;
+        --running;
+        continue;
+      }
+      tokens[static_cast<size_t>(text)] = token;
+      on_token(text, token);
+      ++statistics.tokens;
+    }
+    if (position + 1 < options_.max_tokens && running > 0) logits = decoder.advance(tokens, 1);
   }
+  statistics.stopped = running == 0;
   statistics.decode_seconds = seconds_since(decode_start);
-  statistics.state_bytes = state.bytes();
+  statistics.state_bytes = decoder.state_bytes();
   return statistics;
 }
 

@@ -27,8 +27,8 @@ struct SamplingOptions {
 
 struct SamplingStatistics {
   int64_t prompt_tokens = 0;
-  int64_t tokens = 0;    // handed on
-  bool stopped = false;  // at the stop token, not at max_tokens
+  int64_t tokens = 0;    // handed on, of all texts
+  bool stopped = false;  // every text at the stop token, none at max_tokens
   double prefill_seconds = 0;
   double decode_seconds = 0;
   int64_t state_bytes = 0;  // held at the end
@@ -44,6 +44,9 @@ class TextSampler {
   // or a prompt token is outside the vocabulary; Error(kNumerics) for logits that are not finite.
   SamplingStatistics generate(std::span<const int32_t> prompt,
                               const std::function<void(int32_t token)>& on_token) const;
+  // `texts` continuations of one prompt side by side; text i has stream + i.
+  SamplingStatistics generate_many(std::span<const int32_t> prompt, int64_t texts,
+                                   const std::function<void(int64_t text, int32_t token)>& on_token) const;
 
  private:
   std::vector<int32_t> checked_prompt(std::span<const int32_t> prompt) const;
@@ -51,11 +54,6 @@ class TextSampler {
   const LanguageModel& model_;
   SamplingOptions options_;
 };
-
-// Logits, in double, of the token that follows `tokens` on `state`, which moves on behind them. The tokens
-// run in passes of at most `segment`.
-std::vector<double> advance(const LanguageModel& model, std::span<const int32_t> tokens, ModelState& state,
-                            int64_t segment);
 
 // `text` as the model saw documents begin: bos_token_id, where there is one, and the tokens of the text.
 std::vector<int32_t> prompt_tokens(const LanguageModel& model, const Tokenizer& tokenizer,

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "support/catch.h"
 #include "tiny_model.h"
+#include "train/decoder.h"
 
 using namespace sluice;
 
@@ -46,14 +47,14 @@ TEST_CASE("single steps, a prompt in segments and one forward pass give the same
       for (const double logit : row) largest = std::max(largest, std::abs(logit));
     }
     REQUIRE(largest > 1);
-    ModelState stepped = model->make_state(1), prefilled = model->make_state(1);
+    Decoder stepped(*model, 1), prefilled(*model, 1);
     double of_steps = 0, of_segments = 0;
     for (int64_t i = 0; i < length; ++i) {
-      const auto logits = advance(*model, std::span(&tokens[i], 1), stepped, 1);
+      const auto logits = stepped.advance(std::span(&tokens[i], 1), 1);
       of_steps = std::max(of_steps, largest_difference(logits, whole[i]));
     }
     for (int64_t i = 0; i < length; i += 100) {
-      const auto logits = advance(*model, std::span(tokens).subspan(i, 100), prefilled, 37);
+      const auto logits = prefilled.advance(std::span(tokens).subspan(i, 100), 37);
       of_segments = std::max(of_segments, largest_difference(logits, whole[i + 99]));
     }
     CHECK(of_steps < tolerance * largest);
@@ -153,4 +154,29 @@ TEST_CASE("prompts and options outside the vocabulary are refused") {
   options = {};
   options.max_tokens = -1;
   CHECK_THROWS_WITH(TextSampler(*model, options), test::contains("-1 tokens"));
+}
+
+TEST_CASE("texts side by side are the texts alone") {
+  for (const char* json : {test::kTinyGlaWithConvolution, test::kTinyTransformer}) {
+    CAPTURE(json);
+    const auto model = test::tiny_model(json, DType::kF64);
+    SamplingOptions options;
+    options.max_tokens = 30;
+    options.seed = 5;
+    options.stop_token = 9;
+    const std::vector<int32_t> prompt = {3, 1, 4};
+    std::vector<std::vector<int32_t>> together(4);
+    const auto statistics =
+        TextSampler(*model, options).generate_many(prompt, 4, [&](int64_t text, int32_t token) {
+          together[static_cast<size_t>(text)].push_back(token);
+        });
+    int64_t tokens = 0;
+    for (const auto& text : together) {
+      CHECK(text == sampled(*model, options, prompt));
+      tokens += static_cast<int64_t>(text.size());
+      ++options.stream;
+    }
+    CHECK(statistics.tokens == tokens);
+    CHECK(together[0] != together[1]);
+  }
 }
