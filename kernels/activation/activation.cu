@@ -20,12 +20,12 @@ struct Forward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
     with_activation(p.activation, [&](auto function) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) y.set(i, function.value(loaded.x[i]));
+      for (int i = 0; i < N; ++i) y[i] = function.value(loaded.x[i]);
     });
-    y.store(p.y + row * p.y_stride + column);
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 
@@ -47,15 +47,15 @@ struct Backward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> dx;
+    float dx[N];
     with_activation(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gradient = loaded.dy[i] * function.slope(loaded.x[i]);
-        dx.set(i, p.accumulate ? loaded.dx[i] + gradient : gradient);
+        dx[i] = p.accumulate ? loaded.dx[i] + gradient : gradient;
       }
     });
-    dx.store(p.dx + row * p.dx_stride + column);
+    Pack<T, N>::of(dx).store(p.dx + row * p.dx_stride + column);
   }
 };
 

@@ -21,12 +21,12 @@ struct Forward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
     with_activation(p.activation, [&](auto function) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) y.set(i, function.value(loaded.gate[i]) * loaded.up[i]);
+      for (int i = 0; i < N; ++i) y[i] = function.value(loaded.gate[i]) * loaded.up[i];
     });
-    y.store(p.y + row * p.y_stride + column);
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 
@@ -54,20 +54,20 @@ struct Backward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> dgate, dup;
+    float dgate[N], dup[N];
     with_activation(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gate = loaded.gate[i], dy = loaded.dy[i];
         const float gate_gradient = dy * loaded.up[i] * function.slope(gate);
         const float up_gradient = dy * function.value(gate);
-        dgate.set(i, p.accumulate ? loaded.dgate[i] + gate_gradient : gate_gradient);
-        dup.set(i, p.accumulate ? loaded.dup[i] + up_gradient : up_gradient);
+        dgate[i] = p.accumulate ? loaded.dgate[i] + gate_gradient : gate_gradient;
+        dup[i] = p.accumulate ? loaded.dup[i] + up_gradient : up_gradient;
       }
     });
     T* to = p.dgate_up + row * p.dgate_up_stride + column;
-    dgate.store(to);
-    dup.store(to + p.columns);
+    Pack<T, N>::of(dgate).store(to);
+    Pack<T, N>::of(dup).store(to + p.columns);
   }
 };
 

@@ -26,15 +26,49 @@ __device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) {
   return bfloat16{__bfloat16_as_ushort(__float2bfloat16_rn(value))};
 }
 
-// N elements of T that lie together, moved by one instruction.
+// N elements of T that lie together, moved by one instruction (two where they are more than 16 bytes).
 template <class T, int N>
 struct alignas(N * sizeof(T)) Pack {
   T elements[N];
 
   __device__ __forceinline__ static Pack load(const T* from) { return *reinterpret_cast<const Pack*>(from); }
+  __device__ __forceinline__ static Pack of(const float (&values)[N]) {
+    Pack pack;
+#pragma unroll
+    for (int i = 0; i < N; ++i) pack.elements[i] = from_float<T>(values[i]);
+    return pack;
+  }
   __device__ __forceinline__ void store(T* to) const { *reinterpret_cast<Pack*>(to) = *this; }
   __device__ __forceinline__ float operator[](int i) const { return as_float(elements[i]); }
   __device__ __forceinline__ void set(int i, float value) { elements[i] = from_float<T>(value); }
+};
+
+// Pairs of bfloat16 as words: the compiler gives 16-bit elements a register each.
+template <int N>
+requires(N % 2 == 0) struct alignas(N * sizeof(bfloat16)) Pack<bfloat16, N> {
+  uint32_t words[N / 2];
+
+  __device__ __forceinline__ static Pack load(const bfloat16* from) {
+    return *reinterpret_cast<const Pack*>(from);
+  }
+  __device__ __forceinline__ static Pack of(const float (&values)[N]) {
+    Pack pack;
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
+      pack.words[i] = reinterpret_cast<const uint32_t&>(pair);
+    }
+    return pack;
+  }
+  __device__ __forceinline__ void store(bfloat16* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+  __device__ __forceinline__ float operator[](int i) const {
+    return __uint_as_float(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u);
+  }
+  // Two values are rounded by one instruction: of() is cheaper.
+  __device__ __forceinline__ void set(int i, float value) {
+    const uint32_t bits = from_float<bfloat16>(value).bits;
+    words[i / 2] = i % 2 == 0 ? (words[i / 2] & 0xffff0000u) | bits : (words[i / 2] & 0xffffu) | bits << 16;
+  }
 };
 
 // Elements of T in 16 bytes.

@@ -11,10 +11,10 @@ constexpr int STATE_THREADS = 256;
 template <class T, int N>
 __device__ __forceinline__ void store_output(const ShortConvolutionForward<T>& p, int64_t t, int64_t channel,
                                              const float (&u)[N]) {
-  Pack<T, N> y;
+  float y[N];
 #pragma unroll
-  for (int i = 0; i < N; ++i) y.set(i, p.silu ? u[i] * sigmoid(u[i]) : u[i]);
-  y.store(p.y + t * p.y_stride + channel);
+  for (int i = 0; i < N; ++i) y[i] = p.silu ? u[i] * sigmoid(u[i]) : u[i];
+  Pack<T, N>::of(y).store(p.y + t * p.y_stride + channel);
 }
 
 // Filters of any width, every tap read from memory.

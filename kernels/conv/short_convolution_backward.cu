@@ -43,7 +43,6 @@ template <class T, int N>
 __device__ __forceinline__ void output_gradient(const ShortConvolutionBackward<T>& p, int64_t t,
                                                 int64_t channel, const Pack<T, N>& dy, const float (&u)[N],
                                                 float (&du)[N]) {
-  Pack<T, N> pack;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     du[i] = dy[i];
@@ -51,9 +50,8 @@ __device__ __forceinline__ void output_gradient(const ShortConvolutionBackward<T
       const float s = sigmoid(u[i]);
       du[i] *= s * (1.0f + u[i] * (1.0f - s));
     }
-    pack.set(i, du[i]);
   }
-  pack.store(p.du + t * p.channels + channel);
+  Pack<T, N>::of(du).store(p.du + t * p.channels + channel);
 }
 
 template <class T>
@@ -202,10 +200,11 @@ template <class T, int N>
 __device__ __forceinline__ void store_input_gradient(const ShortConvolutionBackward<T>& p, int64_t t,
                                                      int64_t channel, const float (&gradient)[N]) {
   T* to = p.dx + t * p.dx_stride + channel;
-  auto dx = p.accumulate_dx ? Pack<T, N>::load(to) : zeros<T, N>();
+  const auto old = p.accumulate_dx ? Pack<T, N>::load(to) : zeros<T, N>();
+  float dx[N];
 #pragma unroll
-  for (int i = 0; i < N; ++i) dx.set(i, dx[i] + gradient[i]);
-  dx.store(to);
+  for (int i = 0; i < N; ++i) dx[i] = old[i] + gradient[i];
+  Pack<T, N>::of(dx).store(to);
 }
 
 template <class T>

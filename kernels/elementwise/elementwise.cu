@@ -20,10 +20,10 @@ struct Add {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
 #pragma unroll
-    for (int i = 0; i < N; ++i) y.set(i, loaded.a[i] + loaded.b[i]);
-    y.store(p.y + row * p.y_stride + column);
+    for (int i = 0; i < N; ++i) y[i] = loaded.a[i] + loaded.b[i];
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 
@@ -45,13 +45,13 @@ struct Multiply {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float product = loaded.a[i] * loaded.b[i];
-      y.set(i, p.accumulate ? loaded.y[i] + product : product);
+      y[i] = p.accumulate ? loaded.y[i] + product : product;
     }
-    y.store(p.y + row * p.y_stride + column);
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 

@@ -44,10 +44,7 @@ __device__ __forceinline__ void add_to_row(float* row, const float (&sum)[N]) {
 
 template <int N>
 __device__ __forceinline__ void store_row(float* row, const float (&sum)[N]) {
-  Pack<float, N> pack;
-#pragma unroll
-  for (int i = 0; i < N; ++i) pack.set(i, sum[i]);
-  pack.store(row);
+  Pack<float, N>::of(sum).store(row);
 }
 
 // partial [pieces, 2, columns]: in [piece, 0] the sum of the run that began before the piece, in [piece, 1]

@@ -22,10 +22,10 @@ struct Add {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
 #pragma unroll
-    for (int i = 0; i < N; ++i) y.set(i, loaded.y[i] + loaded.bias[i]);
-    y.store(p.y + row * p.y_stride + column);
+    for (int i = 0; i < N; ++i) y[i] = loaded.y[i] + loaded.bias[i];
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 

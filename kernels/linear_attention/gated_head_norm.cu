@@ -35,16 +35,17 @@ __global__ void __launch_bounds__(HEAD_THREADS)
   for (int k = 0; k < KEPT; ++k) {
     const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
     if (i >= D) continue;
-    Pack<T, N> weight, y;
+    Pack<T, N> weight;
+    float y[N];
     if (p.weight != nullptr) weight = Pack<T, N>::load(p.weight + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       float value = o[k][j] * rstd;
       if (p.weight != nullptr) value *= weight[j];
       if (p.gate != nullptr) value *= gate[k][j] * sigmoid(gate[k][j]);
-      y.set(j, value);
+      y[j] = value;
     }
-    y.store(p.y + row * p.y_stride + start + i);
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + start + i);
   }
   if (active && p.rstd != nullptr && lane == 0) p.rstd[item] = rstd;
 }

@@ -39,7 +39,7 @@ __device__ __forceinline__ float gate_gradient(const GatedHeadNormBackward<T>& p
                                                const Pack<T, N>& weight, float rstd, int64_t row,
                                                int64_t column, float (&dz)[N], float (&dweight)[N]) {
   float sum = 0;
-  Pack<T, N> dgate;
+  float dgate[N];
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     const float w = p.weight != nullptr ? weight[j] : 1.0f;
@@ -47,13 +47,13 @@ __device__ __forceinline__ float gate_gradient(const GatedHeadNormBackward<T>& p
     if (p.gate != nullptr) {
       const float gate = head.gate[j], s = sigmoid(gate);
       const float gradient = head.dy[j] * (head.o[j] * rstd * w) * s * (1.0f + gate * (1.0f - s));
-      dgate.set(j, p.accumulate_dgate ? head.dgate[j] + gradient : gradient);
+      dgate[j] = p.accumulate_dgate ? head.dgate[j] + gradient : gradient;
       dz[j] *= gate * s;
     }
     dweight[j] += dz[j] * head.o[j] * rstd;
     sum += dz[j] * w * head.o[j];
   }
-  if (p.dgate != nullptr) dgate.store(p.dgate + row * p.dgate_stride + column);
+  if (p.dgate != nullptr) Pack<T, N>::of(dgate).store(p.dgate + row * p.dgate_stride + column);
   return sum;
 }
 
@@ -95,15 +95,16 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     for (int k = 0; k < KEPT; ++k) {
       const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
       if (i >= D) continue;
-      Pack<T, N> weight, d_o;
+      Pack<T, N> weight;
+      float d_o[N];
       if (p.weight != nullptr) weight = Pack<T, N>::load(p.weight + i);
 #pragma unroll
       for (int j = 0; j < N; ++j) {
         const float dn = p.weight != nullptr ? dz[k][j] * weight[j] : dz[k][j];
         const float gradient = rstd * dn - projection * head[k].o[j];
-        d_o.set(j, p.accumulate_d_o ? head[k].d_o[j] + gradient : gradient);
+        d_o[j] = p.accumulate_d_o ? head[k].d_o[j] + gradient : gradient;
       }
-      d_o.store(p.d_o + row * p.d_o_stride + start + i);
+      Pack<T, N>::of(d_o).store(p.d_o + row * p.d_o_stride + start + i);
     }
   }
   if (partial == nullptr) return;

@@ -26,13 +26,13 @@ struct Forward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> g;
+    float g[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float value = unclamped(loaded.a[i], inverse_normalizer);
-      g.set(i, value < clamp_min ? clamp_min : value);  // NaN stays
+      g[i] = value < clamp_min ? clamp_min : value;  // NaN stays
     }
-    g.store(p.g + row * p.g_stride + column);
+    Pack<T, N>::of(g).store(p.g + row * p.g_stride + column);
   }
 };
 
@@ -55,15 +55,15 @@ struct Backward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> da;
+    float da[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float a = loaded.a[i];
       float gradient = loaded.dg[i] * sigmoid(-a) * inverse_normalizer;
       if (unclamped(a, inverse_normalizer) < clamp_min) gradient = 0;
-      da.set(i, p.accumulate_da ? loaded.da[i] + gradient : gradient);
+      da[i] = p.accumulate_da ? loaded.da[i] + gradient : gradient;
     }
-    da.store(p.da + row * p.da_stride + column);
+    Pack<T, N>::of(da).store(p.da + row * p.da_stride + column);
   }
 };
 

@@ -31,13 +31,13 @@ __device__ __forceinline__ void store_gradient(const CrossEntropyParams<T>& p, c
                                                int64_t column, int64_t label, float scaled_maximum,
                                                float factor) {
   const auto scale = static_cast<float>(p.gradient_scale);
-  Pack<T, N> dz;
+  float dz[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const float probability = exponential(z[i], scaled_maximum) * factor;
-    dz.set(i, column + i == label ? probability - scale : probability);
+    dz[i] = column + i == label ? probability - scale : probability;
   }
-  dz.store(row + column);
+  Pack<T, N>::of(dz).store(row + column);
 }
 
 // Rows without a gradient, or with one of NaN. True when the row is done.

@@ -24,13 +24,13 @@ struct ScaledAdd {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> y;
+    float y[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float scaled = loaded.factor * loaded.x[i];
-      y.set(i, p.accumulate ? loaded.y[i] + scaled : scaled);
+      y[i] = p.accumulate ? loaded.y[i] + scaled : scaled;
     }
-    y.store(p.y + row * p.y_stride + column);
+    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 

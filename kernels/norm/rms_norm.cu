@@ -20,27 +20,30 @@ __device__ __forceinline__ float rstd_of(float squares, int64_t columns, double 
 template <class T, int N>
 __device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, const Pack<T, N>& h, float rstd,
                                                  int64_t row, int64_t column) {
-  Pack<T, N> y;
+  float y[N];
   if (p.weight != nullptr) {
     const auto weight = Pack<T, N>::load(p.weight + column);
 #pragma unroll
-    for (int i = 0; i < N; ++i) y.set(i, h[i] * rstd * weight[i]);
+    for (int i = 0; i < N; ++i) y[i] = h[i] * rstd * weight[i];
   } else {
 #pragma unroll
-    for (int i = 0; i < N; ++i) y.set(i, h[i] * rstd);
+    for (int i = 0; i < N; ++i) y[i] = h[i] * rstd;
   }
-  y.store(p.y + row * p.columns + column);
+  Pack<T, N>::of(y).store(p.y + row * p.columns + column);
 }
 
-// h += delta, rounded to T; returns the sum of h's squares.
+// h += delta where there is one, rounded to T; returns the sum of h's squares.
 template <class T, int N>
-__device__ __forceinline__ float add_and_square(Pack<T, N>& h, const Pack<T, N>* delta) {
+__device__ __forceinline__ float add_and_square(Pack<T, N>& h, const Pack<T, N>& delta, bool has_delta) {
+  if (has_delta) {
+    float sum[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] = h[i] + delta[i];
+    h = Pack<T, N>::of(sum);
+  }
   float squares = 0;
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    if (delta != nullptr) h.set(i, h[i] + (*delta)[i]);
-    squares += h[i] * h[i];
-  }
+  for (int i = 0; i < N; ++i) squares += h[i] * h[i];
   return squares;
 }
 
@@ -62,7 +65,7 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_consta
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
     if (column >= p.columns) continue;
-    squares += add_and_square(h[k], p.delta != nullptr ? &delta[k] : nullptr);
+    squares += add_and_square(h[k], delta[k], p.delta != nullptr);
     if (p.delta != nullptr) h[k].store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
@@ -86,7 +89,7 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_looped(const __grid_cons
     auto h = Pack<T, N>::load(x + column);
     Pack<T, N> delta;
     if (p.delta != nullptr) delta = Pack<T, N>::load(p.delta + row * p.columns + column);
-    squares += add_and_square(h, p.delta != nullptr ? &delta : nullptr);
+    squares += add_and_square(h, delta, p.delta != nullptr);
     if (p.delta != nullptr) h.store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);

@@ -74,15 +74,15 @@ __device__ __forceinline__ void store_gradient(const RmsNormBackward<T>& p, cons
                                                float projection, int64_t row, int64_t column) {
   if (p.dh == nullptr) return;
   const auto weight = weight_at<T, N>(p.weight, column);
-  Pack<T, N> dh;
+  float dh[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     float gradient = p.accumulate_dh ? before.dh[i] : 0.0f;
     if (p.dresidual != nullptr) gradient += before.dresidual[i];
     if (p.dy != nullptr) gradient += rstd * dy[i] * weight[i] - projection * h[i];
-    dh.set(i, gradient);
+    dh[i] = gradient;
   }
-  dh.store(p.dh + row * p.dh_stride + column);
+  Pack<T, N>::of(dh).store(p.dh + row * p.dh_stride + column);
 }
 
 template <class T, int N>

@@ -40,18 +40,18 @@ struct Turn {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    Pack<T, N> first, second;
+    float first[N], second[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float cosine = loaded.cosine[i], sine = p.inverse ? -loaded.sine[i] : loaded.sine[i];
       const float a = loaded.first[i] * cosine - loaded.second[i] * sine;
       const float b = loaded.second[i] * cosine + loaded.first[i] * sine;
-      first.set(i, p.accumulate ? loaded.old_first[i] + a : a);
-      second.set(i, p.accumulate ? loaded.old_second[i] + b : b);
+      first[i] = p.accumulate ? loaded.old_first[i] + a : a;
+      second[i] = p.accumulate ? loaded.old_second[i] + b : b;
     }
     T* y = p.y + row * p.y_stride + first_of(column);
-    first.store(y);
-    second.store(y + p.half);
+    Pack<T, N>::of(first).store(y);
+    Pack<T, N>::of(second).store(y + p.half);
   }
 };
 
