@@ -6,6 +6,7 @@
 
 #include "kernels/optim/adamw.h"
 #include "kernels/optim/squared_norm.h"
+#include "kernels/optim/update_control.h"
 #include "support/catch.h"
 #include "support/random_tensor.h"
 
@@ -16,6 +17,8 @@ namespace {
 
 struct Settings {
   double lr = 1e-2, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, gradient_factor = 1;
+  bool skip = false;
+  bfloat16* compute_weight = nullptr;
 };
 
 template <class T>
@@ -61,8 +64,12 @@ void kernel_step(Buffers<T>& b, const std::vector<T>& gradient, const std::vecto
   kernels::AdamWParams<T> p;
   p.weight = b.weight.data(), p.gradient = gradient.data(), p.m = b.m.data(), p.v = b.v.data();
   p.segments = segments.data(), p.segment_count = static_cast<int64_t>(segments.size());
-  p.lr = s.lr, p.beta1 = s.beta1, p.beta2 = s.beta2, p.eps = s.eps, p.gradient_factor = s.gradient_factor;
-  p.correction1 = 1 - std::pow(s.beta1, step), p.correction2 = 1 - std::pow(s.beta2, step);
+  p.lr = s.lr, p.beta1 = s.beta1, p.beta2 = s.beta2, p.eps = s.eps;
+  kernels::UpdateControl control;
+  control.gradient_factor = s.gradient_factor;
+  control.correction1 = 1 - std::pow(s.beta1, step), control.correction2 = 1 - std::pow(s.beta2, step);
+  control.skip = s.skip ? 1 : 0;
+  p.control = &control, p.compute_weight = s.compute_weight;
   kernels::cpu::adamw(p);
 }
 
@@ -135,6 +142,57 @@ TEST_CASE("adamw: weight decay acts on the weight alone, not through the moments
   CHECK(b.weight[0] == Approx(2.0 * (1 - 0.1 * 0.5)).epsilon(1e-15));
   CHECK(b.m[0] == 0);
   CHECK(b.v[0] == 0);
+}
+
+TEST_CASE("adamw: leaves a rounded copy of the weights, and nothing when the update is skipped") {
+  constexpr uint16_t kUntouched = 0x1234;
+  std::vector<bfloat16> rounded(3, bfloat16{kUntouched});
+  Buffers<float> b{{1.5f, 2.25f, -3.0f}, {0, 0, 0}, {0, 0, 0}};
+  Settings s;
+  s.compute_weight = rounded.data();
+  s.skip = true;
+  kernel_step<float>(b, {1, 2, 3}, {{0, 2, 0.1}}, s, 1);
+  CHECK(b.weight == std::vector<float>{1.5f, 2.25f, -3.0f});
+  CHECK(b.v == std::vector<float>(3, 0));
+  CHECK(rounded[0].bits == kUntouched);
+  s.skip = false;
+  kernel_step<float>(b, {1, 2, 3}, {{0, 2, 0.1}}, s, 1);
+  CHECK(b.weight[0] < 1.5f);
+  CHECK(rounded[0].bits == to_bfloat16(b.weight[0]).bits);
+  CHECK(rounded[1].bits == to_bfloat16(b.weight[1]).bits);
+  CHECK(rounded[2].bits == kUntouched);
+}
+
+TEST_CASE("update_control: clips, skips and counts") {
+  double squared_norm = 16, loss = 2;
+  int64_t non_finite = 0, updates = 9;
+  kernels::UpdateControl control;
+  kernels::UpdateControlParams<double> p;
+  p.squared_norm = &squared_norm, p.non_finite = &non_finite, p.loss = &loss, p.updates = &updates;
+  p.control = &control, p.beta1 = 0.9, p.beta2 = 0.99;
+  kernels::cpu::update_control(p);
+  CHECK(control.gradient_norm == 4);
+  CHECK(control.gradient_factor == 1);
+  CHECK(control.skip == 0);
+  CHECK(updates == 10);
+  CHECK(control.correction1 == Approx(1 - std::pow(0.9, 10)).epsilon(1e-15));
+  CHECK(control.correction2 == Approx(1 - std::pow(0.99, 10)).epsilon(1e-15));
+  p.clip_limit = 5;
+  kernels::cpu::update_control(p);
+  CHECK(control.gradient_factor == 1);
+  p.clip_limit = 1;
+  kernels::cpu::update_control(p);
+  CHECK(control.gradient_factor == 0.25);
+  CHECK(updates == 12);
+  non_finite = 1;
+  kernels::cpu::update_control(p);
+  CHECK(std::isnan(control.gradient_norm));
+  CHECK(control.gradient_factor == 1);
+  CHECK(control.skip == 1);
+  non_finite = 0, loss = std::numeric_limits<double>::infinity();
+  kernels::cpu::update_control(p);
+  CHECK(control.skip == 1);
+  CHECK(updates == 12);
 }
 
 TEST_CASE("squared_norm: value, bits for any number of threads, and non-finite elements") {
