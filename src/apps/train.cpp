@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -24,6 +25,7 @@ struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
   std::string resume = "auto";
+  std::string profile_steps;
   bool dry_run = false;
   bool print_config = false;
 };
@@ -37,6 +39,20 @@ void refuse_several_processes(const RunConfig& run) {
   SLUICE_CHECK(run.parallel.world_size == identity.world_size, kUsage,
                "parallel.world_size is {}, but {} process was started", run.parallel.world_size,
                identity.world_size);
+}
+
+// "a:b", the steps a to b - 1; empty: none.
+StepRange parse_step_range(const std::string& text) {
+  if (text.empty()) return {};
+  StepRange range;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, range.begin);
+  const bool has_colon = first.ec == std::errc() && first.ptr != end && *first.ptr == ':';
+  const auto last = has_colon ? std::from_chars(first.ptr + 1, end, range.end) : first;
+  SLUICE_CHECK(
+      has_colon && last.ec == std::errc() && last.ptr == end && 1 <= range.begin && range.begin < range.end,
+      kUsage, "--profile-steps \"{}\": two step numbers a:b with 1 <= a < b are needed, e.g. 10:12", text);
+  return range;
 }
 
 int train(const Arguments& arguments) {
@@ -58,7 +74,7 @@ int train(const Arguments& arguments) {
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,
             plan.steps, plan.tokens_per_step, name_of(compute_device(run.train)), omp_get_max_threads(),
             ops::cpu_kernels_description());
-  return run_training(run, model, arguments.resume);
+  return run_training(run, model, {arguments.resume, parse_step_range(arguments.profile_steps)});
 }
 
 }  // namespace
@@ -82,6 +98,9 @@ int main(int argc, char** argv) {
                  "one; or the\n"
                  "path of a checkpoint")
       ->capture_default_str();
+  app.add_option("--profile-steps", arguments.profile_steps,
+                 "a:b brackets steps a to b - 1 for a profiler that was started to wait, e.g.\n"
+                 "nsys profile --capture-range cudaProfilerApi; kernels then run without a graph");
   app.add_flag("--dry-run", arguments.dry_run, "print parameters, memory, steps, tokens and disk, and stop");
   app.add_flag("--print-config", arguments.print_config, "print the config with every default, and stop");
   return sluice::run_program(app, argc, argv, [&] { return train(arguments); });

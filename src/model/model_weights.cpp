@@ -16,14 +16,6 @@ std::string with_ending(const std::string& name, std::string_view from, std::str
   return name.substr(0, name.size() - from.size()) + std::string(to);
 }
 
-// Files are read into the CPU's memory.
-void load(const WeightDirectory& directory, const std::string& name, const Tensor& tensor) {
-  if (tensor.device() == Device::kCpu) return directory.load_into(name, tensor);
-  const Tensor host = Tensor::empty(tensor.shape(), tensor.dtype(), Device::kCpu);
-  directory.load_into(name, host);
-  tensor.copy_from(host);
-}
-
 // The name a tensor has in the directory: its own, or that of the same norm under the other fuse_norm.
 std::string stored_name(const WeightDirectory& directory, const std::string& name) {
   constexpr std::string_view kFused = ".g_norm_swish_gate.weight", kPlain = ".g_norm.weight";
@@ -51,7 +43,7 @@ bool load_merged_gate_up(const WeightDirectory& directory, const nn::Parameter& 
       directory.shape(name) != std::vector<int64_t>{parameter.shape()[0], parameter.shape()[1]}) {
     return false;
   }
-  load(directory, name, parameter.master());
+  directory.load_into(name, parameter.master());
   used.insert(name);
   return true;
 }
@@ -68,7 +60,7 @@ void load_part(const WeightDirectory& directory, const nn::Parameter& parameter,
     return problems.add(part.name,
                         fmt::format("has shape [{}], the model needs {}", text, part.shape.to_string()));
   }
-  load(directory, name, parameter.part_of(parameter.master(), part));
+  directory.load_into(name, parameter.part_of(parameter.master(), part));
 }
 
 }  // namespace

@@ -48,6 +48,12 @@ Tensor SafetensorsFile::load(std::string_view name, DType wanted) const {
 }
 
 void SafetensorsFile::load_into(std::string_view name, const Tensor& destination) const {
+  if (destination.defined() && destination.device() != Device::kCpu) {
+    // Files are read into the CPU's memory.
+    const Tensor host = Tensor::empty(destination.shape(), destination.dtype(), Device::kCpu);
+    load_into(name, host);
+    return destination.copy_from(host);
+  }
   SLUICE_ASSERT(destination.defined() && destination.device() == Device::kCpu);
   const StoredTensor& stored = find(name);
   check_convertible(stored, destination.dtype());

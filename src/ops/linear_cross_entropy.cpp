@@ -113,11 +113,14 @@ void run(const Sizes& s, const Tensor& x, const Tensor& weight, const Tensor& la
 
 Tensor scaled_sum(const Tensor& nll, double factor) {
   const Tensor loss = Tensor::empty(Shape{}, nll.dtype(), nll.device());
+  // Token losses are never bfloat16.
   dispatch_floating(nll.dtype(), "linear_cross_entropy", [&]<class T>() {
-    kernels::ScaledSumParams<T> p;
-    p.count = nll.numel();
-    p.x = nll.data<T>(), p.factor = factor, p.y = loss.data<T>();
-    SLUICE_LAUNCH(T, nll.device(), scaled_sum, p);
+    if constexpr (!std::is_same_v<T, bfloat16>) {
+      kernels::ScaledSumParams<T> p;
+      p.count = nll.numel();
+      p.x = nll.data<T>(), p.factor = factor, p.y = loss.data<T>();
+      SLUICE_LAUNCH(T, nll.device(), scaled_sum, p);
+    }
   });
   return loss;
 }

@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/log.h"
+#include "core/profile_range.h"
 #include "data/token_formats.h"
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
@@ -30,11 +31,12 @@ bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0
 // What happens between steps: validation, samples, checkpoints.
 class RunLoop {
  public:
-  RunLoop(const RunConfig& run, const ModelConfig& model, const std::string& resume)
+  RunLoop(const RunConfig& run, const ModelConfig& model, const StartOptions& options)
       : run_(run),
+        profiled_(options.profiled),
         checkpoints_(run, model),
-        trainer_(run, model),
-        state_(started(resume)),
+        trainer_(as_trained(run, options), model),
+        state_(started(options.resume)),
         log_(run_, run.train.output_dir, state_, trainer_.flops_per_token()) {
     write_file_atomically(std::filesystem::path(run.train.output_dir) / "run.json", dump_json(to_json(run)),
                           ErrorKind::kCheckpoint);
@@ -50,7 +52,9 @@ class RunLoop {
     last_save_ = Clock::now();
     while (state_.step < run_.train.steps) {
       const auto start = Clock::now();
+      if (state_.step + 1 == profiled_.begin) start_profiler();
       const StepResult result = trainer_.step();
+      if (state_.step + 2 == profiled_.end) stop_profiler();
       const double seconds = seconds_since(start);
       state_ = trainer_.state();
       seconds_ += seconds;
@@ -71,6 +75,11 @@ class RunLoop {
   }
 
  private:
+  static RunConfig as_trained(RunConfig run, const StartOptions& options) {
+    if (options.profiled.begin > 0) run.train.cuda_graph = false;
+    return run;
+  }
+
   const TrainerState& started(const std::string& resume) {
     checkpoints_.start(trainer_, resume);
     return trainer_.state();
@@ -133,6 +142,7 @@ class RunLoop {
   }
 
   RunConfig run_;
+  StepRange profiled_;
   StopSignal signal_;
   RunCheckpoints checkpoints_;
   Trainer trainer_;
@@ -147,8 +157,8 @@ class RunLoop {
 
 }  // namespace
 
-int run_training(const RunConfig& run, const ModelConfig& model, const std::string& resume) {
-  return RunLoop(run, model, resume).run();
+int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options) {
+  return RunLoop(run, model, options).run();
 }
 
 }  // namespace sluice

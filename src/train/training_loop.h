@@ -1,7 +1,7 @@
 // A whole run: set up or resume, step until done, validate, sample, log and save on the way.
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <string>
 
 #include "config/run_config.h"
@@ -9,10 +9,21 @@
 
 namespace sluice {
 
-// Trains as `run` says, in run.train.output_dir. `resume`: "auto" continues from the newest valid checkpoint
-// there, or starts when there is none; "never" insists on a fresh directory; anything else is the checkpoint
-// to go on from. Returns the exit code: 0 when all steps are done, 75 when a signal stopped it after saving.
-// Errors as Error.
-int run_training(const RunConfig& run, const ModelConfig& model, const std::string& resume);
+// Steps begin to end - 1, counted from 1; none by default.
+struct StepRange {
+  int64_t begin = 0, end = 0;
+};
+
+struct StartOptions {
+  // "auto" continues from the newest valid checkpoint of run.train.output_dir, or starts when there is none;
+  // "never" insists on a fresh directory; anything else is the checkpoint to go on from.
+  std::string resume = "auto";
+  // Bracketed for a profiler; the run then goes without a graph, whose kernels no range names.
+  StepRange profiled;
+};
+
+// Trains as `run` says, in run.train.output_dir. Returns the exit code: 0 when all steps are done, 75 when a
+// signal stopped it after saving. Errors as Error.
+int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options);
 
 }  // namespace sluice

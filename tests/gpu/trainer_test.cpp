@@ -46,7 +46,7 @@ struct Setup {
     run.train.micro_batch_sequences = 4;
     run.train.global_batch_tokens = 800;
     run.train.output_dir = (directory / "run").string();
-    run.optimizer.lr = 3e-3;
+    run.optimizer.lr = 3e-4;  // with larger ones rounding errors grow from step to step
   }
 
   test::TemporaryDirectory directory;
@@ -126,8 +126,8 @@ TEST_CASE("losses on the GPU are the CPU's") {
     const Outcome cpu = train(Setup(model, "cpu", "float32"), 30);
     const Outcome gpu = train(Setup(model, "cuda", "float32"), 30);
     const Outcome bf16 = train(Setup(model, "cuda", "bfloat16"), 30);
-    CHECK(largest_difference(cpu.losses, gpu.losses) < 1e-4);
-    CHECK(largest_difference(cpu.losses, bf16.losses) < 0.03);
+    CHECK(largest_difference(cpu.losses, gpu.losses) < 1e-5);
+    CHECK(largest_difference(cpu.losses, bf16.losses) < 0.01);
     CHECK(cpu.losses.front() - cpu.losses.back() > 0);
   }
 }
@@ -152,11 +152,11 @@ TEST_CASE("segments with a carried state train on the GPU") {
   setup.run.train.segments = 4;
   const Outcome gpu = train(setup, 8);
   setup.run.train.device = "cpu";
-  CHECK(largest_difference(train(setup, 8).losses, gpu.losses) < 1e-4);
+  CHECK(largest_difference(train(setup, 8).losses, gpu.losses) < 1e-5);
   setup.run.train.device = "cuda";
   setup.run.data.reset_state_at_document = true;
   setup.run.data.document_token = 7;
   const Outcome reset = train(setup, 8);
   setup.run.train.device = "cpu";
-  CHECK(largest_difference(train(setup, 8).losses, reset.losses) < 1e-4);
+  CHECK(largest_difference(train(setup, 8).losses, reset.losses) < 1e-5);
 }

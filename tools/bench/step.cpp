@@ -12,6 +12,7 @@
 #include "ceilings.h"
 #include "commands.h"
 #include "core/file.h"
+#include "core/profile_range.h"
 #include "core/progress.h"
 #include "core/random.h"
 #include "data/shard_writer.h"
@@ -32,6 +33,7 @@ struct Options {
   std::string dtype = "auto";
   std::string recompute = "none";
   bool graph = true;
+  bool profile = false;
   std::string json;
 };
 
@@ -89,6 +91,11 @@ int run(const Options& options) {
   const double first_step = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Timing timing = time_repeated([&] { trainer.step(); }, options.warmup, options.steps);
 
+  if (options.profile) {
+    start_profiler();
+    trainer.step();
+    stop_profiler();
+  }
   const Device device = trainer.model().device();
   const MemoryStatistics memory = allocator_of(device).statistics();
   const int64_t peak = memory.peak;
@@ -149,6 +156,8 @@ Command add_step_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::IsMember({"none", "selective", "layer"}));
   command->add_flag("--graph,!--no-graph", options->graph, "replay micro steps as one recorded graph (GPU)");
+  command->add_flag("--profile", options->profile,
+                    "bracket one more step for a profiler that waits, e.g. ncu --profile-from-start off");
   command->add_option("--json", options->json, "also write the figures to this file");
   return [options] { return run(*options); };
 }
