@@ -8,6 +8,12 @@
 //
 // CPU: the plain recurrence, in T throughout; the reference of every other implementation. Sums run over K,
 // V and the query heads of a group in an order fixed by the sizes, whatever the number of threads.
+//
+// CUDA (README.md here has the design): bfloat16 rows on 16-byte boundaries with K and V multiples of 8 go by
+// chunks of 64 tokens on tensor cores. Products are of bfloat16 factors, those inside a chunk of factors with
+// at least 11 bits; all sums, gate sums and the carried state are float; states between chunks are kept as
+// bfloat16. Float, and rows that do not lie so, run the recurrence in float. Decays below e^-110 count as
+// zero.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +28,9 @@ namespace sluice::kernels {
 // Head h of a token's row lies at columns [h * K, (h + 1) * K), or V. A row stride is in elements.
 template <class T>
 struct GatedLinearAttentionForward {
-  int64_t tokens = 0, sequences = 0;     // N, S
-  int64_t heads = 0, kv_heads = 0;       // H, Hkv; Hkv divides H
+  int64_t tokens = 0, sequences = 0;  // N, S
+  int64_t longest = 0;              // tokens of the longest sequence, or 0: not known; 1 allows a decode step
+  int64_t heads = 0, kv_heads = 0;  // H, Hkv; Hkv divides H
   int64_t key_size = 0, value_size = 0;  // K, V
   double scale = 1;
   const T* q = nullptr;  // [N, H, K]
@@ -87,6 +94,8 @@ struct GatedLinearAttentionBackward {
   const int64_t* state_in = nullptr;   // [S]; each slot at most once when d_initial_state is wanted
   const int64_t* state_out = nullptr;  // [S]
   int64_t slots = 0;
+  // CUDA, which computes the states again: as in forward. The CPU reads chunk_states instead.
+  const accumulate_t<T>* initial_state = nullptr;
   const accumulate_t<T>* d_final_state =
       nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence leaves are not read
   accumulate_t<T>* d_initial_state =
@@ -115,5 +124,17 @@ void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& params
 template <class T>
 void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& params);
 }  // namespace cpu
+
+// chunk is 64. The workspace functions want the params of the call itself: alignment decides how it runs.
+namespace cuda {
+template <class T>
+void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& params);
+template <class T>
+int64_t gated_linear_attention_forward_workspace(const GatedLinearAttentionForward<T>& params);
+template <class T>
+void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& params);
+template <class T>
+int64_t gated_linear_attention_backward_workspace(const GatedLinearAttentionBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -1,0 +1,115 @@
+// Entry points on a GPU: which way a call goes, and the order of the kernels.
+#include <cmath>
+#include <type_traits>
+
+#include "core/cuda_check.h"
+#include "kernels/linear_attention/gated_linear_attention.h"
+#include "kernels/linear_attention/gated_linear_attention_chunked.h"
+#include "kernels/linear_attention/gated_linear_attention_plan.h"
+#include "kernels/linear_attention/gated_linear_attention_recurrent.h"
+
+namespace sluice::kernels {
+namespace {
+
+using Path = GatedLinearAttentionPlan::Path;
+
+template <class Params>
+gla::Chunked chunked_of(const Params& p, const GatedLinearAttentionPlan& plan) {
+  gla::Chunked chunked = {};
+  chunked.chunks = p.chunks, chunked.sequences = p.sequences;
+  chunked.heads = static_cast<int>(p.heads), chunked.kv_heads = static_cast<int>(p.kv_heads);
+  chunked.group = static_cast<int>(p.heads / p.kv_heads);
+  chunked.key_size = static_cast<int>(p.key_size), chunked.value_size = static_cast<int>(p.value_size);
+  int exponent = 0;
+  const double fraction = std::frexp(p.scale, &exponent);  // in [1/2, 1)
+  chunked.scale = static_cast<float>(p.scale);
+  chunked.power = p.scale == 0 ? 0.0f : static_cast<float>(std::ldexp(1.0, exponent - 1));
+  chunked.factor = p.scale == 0 ? 1.0f : static_cast<float>(2 * fraction);
+  chunked.offsets = p.offsets, chunked.chunk_offsets = p.chunk_offsets;
+  chunked.q = {p.q, p.q_stride}, chunked.k = {p.k, p.k_stride};
+  chunked.v = {p.v, p.v_stride}, chunked.g = {p.g, p.g_stride};
+  char* workspace = static_cast<char*>(p.workspace);
+  chunked.spans = reinterpret_cast<gla::ChunkSpan*>(workspace + plan.spans);
+  chunked.decay = reinterpret_cast<float*>(workspace + plan.decay);
+  chunked.q_hat = reinterpret_cast<bfloat16*>(workspace + plan.q_hat);
+  chunked.k_hat = reinterpret_cast<bfloat16*>(workspace + plan.k_hat);
+  chunked.scores = reinterpret_cast<bfloat16*>(workspace + plan.scores);
+  chunked.d_scores = reinterpret_cast<float*>(workspace + plan.d_scores);
+  chunked.states = reinterpret_cast<bfloat16*>(workspace + plan.states);
+  chunked.d_states = reinterpret_cast<bfloat16*>(workspace + plan.d_states);
+  return chunked;
+}
+
+void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  const gla::Chunked chunked = chunked_of(p, plan);
+  prepare_chunks(chunked, p.stream);
+  walk_states(chunked, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, p.final_state}, false,
+              p.stream);
+  output_of_chunks(chunked, {p.o, p.o_stride}, p.stream);
+}
+
+void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  gla::Chunked chunked = chunked_of(p, plan);
+  chunked.d_o = {p.d_o, p.d_o_stride};
+  prepare_chunks(chunked, p.stream);
+  walk_states(chunked, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state},
+              true, p.stream);
+  if (p.dv != nullptr) d_values_of_chunks(chunked, {p.dv, p.dv_stride}, p.stream);
+  if (p.dq == nullptr && p.dk == nullptr && p.dg == nullptr) return;
+  d_scores_of_chunks(chunked, p.stream);
+  walk_states(chunked, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, nullptr}, false,
+              p.stream);
+  gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
+}
+
+}  // namespace
+
+namespace cuda {
+
+template <class T>
+int64_t gated_linear_attention_forward_workspace(const GatedLinearAttentionForward<T>& p) {
+  return plan_of(p).bytes;
+}
+template <class T>
+int64_t gated_linear_attention_backward_workspace(const GatedLinearAttentionBackward<T>& p) {
+  return plan_of(p).bytes;
+}
+
+template <class T>
+void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
+  const GatedLinearAttentionPlan plan = plan_of(p);
+  if (p.final_state != nullptr) {
+    gla::zero_unnamed_slots(p.final_state, p.slots, p.kv_heads * p.key_size * p.value_size, p.state_out,
+                            p.sequences, p.stream);
+  }
+  if (plan.path == Path::kStep) return gla::run_step(p);
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (plan.path == Path::kChunked) return run_chunked(p, plan);
+  }
+  gla::run_recurrence(p);
+}
+
+template <class T>
+void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& p) {
+  const GatedLinearAttentionPlan plan = plan_of(p);
+  if (p.d_initial_state != nullptr) {
+    gla::zero_unnamed_slots(p.d_initial_state, p.slots, p.kv_heads * p.key_size * p.value_size, p.state_in,
+                            p.sequences, p.stream);
+  }
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (plan.path == Path::kChunked) return run_chunked(p, plan);
+  }
+  gla::run_recurrence(p, plan);
+}
+
+template int64_t gated_linear_attention_forward_workspace(const GatedLinearAttentionForward<float>&);
+template int64_t gated_linear_attention_forward_workspace(const GatedLinearAttentionForward<bfloat16>&);
+template int64_t gated_linear_attention_backward_workspace(const GatedLinearAttentionBackward<float>&);
+template int64_t gated_linear_attention_backward_workspace(const GatedLinearAttentionBackward<bfloat16>&);
+template void gated_linear_attention_forward(const GatedLinearAttentionForward<float>&);
+template void gated_linear_attention_forward(const GatedLinearAttentionForward<bfloat16>&);
+template void gated_linear_attention_backward(const GatedLinearAttentionBackward<float>&);
+template void gated_linear_attention_backward(const GatedLinearAttentionBackward<bfloat16>&);
+
+}  // namespace cuda
+}  // namespace sluice::kernels

@@ -1,0 +1,77 @@
+// The chunked form on tensor cores, bfloat16: what its kernels share, and their launchers in order of use.
+//
+// Inside a chunk b is the running sum of g, bC its last row. q' = power * q, where power is the power of two
+// in scale; the rest of it, factor in [1, 2), multiplies float sums, so a scale costs no rounding.
+//   q_hat = q' e^b, k_hat = k e^(bC - b)                    rounded to bfloat16
+//   P = tril(q' e^(b_i - b_j) k), dP = tril(dO V^T)         by factors of 11 bits or more, see README.md
+//   S_next = e^bC S + k_hat^T V,  dS_before = e^bC dS + q_hat^T dO
+//   O = factor (q_hat S + P V),   dV = factor (k_hat dS + P^T dO)
+// dS, like P, leaves factor out.
+#pragma once
+
+#include <cstdint>
+
+#include "core/bfloat16.h"
+#include "kernels/common/stream.h"
+
+namespace sluice::kernels::gla {
+
+inline constexpr int CHUNK = 64;
+// Rows of a chunk in q_hat and k_hat: after the 64 come the rounding errors of the LOW rows that decay least
+// on their way to the state (first rows of q_hat, last rows of k_hat).
+inline constexpr int LOW = 16;
+inline constexpr int HAT_ROWS = CHUNK + LOW;
+
+// Where a chunk's tokens lie.
+struct ChunkSpan {
+  int64_t first, rows;
+};
+
+struct Rows {
+  const bfloat16* data;  // [N, heads, columns], null: zeros
+  int64_t stride;
+};
+struct OutRows {
+  bfloat16* data;  // null: not wanted
+  int64_t stride;
+};
+
+struct Chunked {
+  int64_t chunks, sequences;
+  int heads, kv_heads, group, key_size, value_size;
+  float scale, power, factor;    // scale = power * factor
+  const int64_t* offsets;        // [S + 1]
+  const int64_t* chunk_offsets;  // [S + 1]
+  Rows q, k, v, g, d_o;
+  // Workspace.
+  ChunkSpan* spans;    // [chunks]
+  float* decay;        // [chunks, Hkv, K]: e^bC
+  bfloat16* q_hat;     // [chunks, H, HAT_ROWS, K]
+  bfloat16* k_hat;     // [chunks, Hkv, HAT_ROWS, K]
+  bfloat16* scores;    // [chunks, H, 2, 64, 64]: P rounded, and what the rounding took off
+  float* d_scores;     // [chunks, H, 64, 64]: dP
+  bfloat16* states;    // [chunks, Hkv, K, V]: S before each chunk
+  bfloat16* d_states;  // [chunks, Hkv, K, V]: dS after each chunk
+};
+
+struct Slots {
+  const int64_t* of_sequence;  // [S], -1: none
+  const float* read;           // [slots, Hkv, K, V], null: zeros
+  float* written;              // [slots, Hkv, K, V], null: not wanted
+};
+
+// spans, decay, q_hat, k_hat and scores.
+void prepare_chunks(const Chunked& chunked, Stream stream);
+void d_scores_of_chunks(const Chunked& chunked, Stream stream);
+// The states before the chunks, from `start` to `end`; with `reverse` their gradients after the chunks.
+void walk_states(const Chunked& chunked, const Slots& start, const Slots& end, bool reverse, Stream stream);
+// o from states and scores, or dv from d_states and the scores' transpose.
+void output_of_chunks(const Chunked& chunked, OutRows o, Stream stream);
+void d_values_of_chunks(const Chunked& chunked, OutRows dv, Stream stream);
+void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream);
+
+// Zeroes the slots of states [slots, elements] that none of `named` [count] names.
+void zero_unnamed_slots(float* states, int64_t slots, int64_t elements, const int64_t* named, int64_t count,
+                        Stream stream);
+
+}  // namespace sluice::kernels::gla

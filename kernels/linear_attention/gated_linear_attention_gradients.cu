@@ -1,0 +1,385 @@
+// dq, dk and dg of a chunk from the states around it: one pass over both, which is most of what backward
+// reads.
+#include "core/cuda_check.h"
+#include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
+
+namespace sluice::kernels::gla {
+namespace {
+
+constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
+
+// KT key columns a block. Half of the warps sum dq = dO S^T + dP k, the other half dk = V dS^T + dP^T q, in
+// tiles of 32 x 32; then threads take two columns of eight rows each, multiply by the decays and sum the
+// gates' gradient.
+template <int KT>
+struct Layout {
+  static constexpr int THREADS = 4 * KT, STAGES = KT == 64 ? 2 : 3;
+  static constexpr int ROW = KT + 8;  // floats: four rows of eight columns of a fragment fill the banks
+  static constexpr int SCORES_ROW = CHUNK + 4;  // the same for eight rows of four
+  struct Stage {
+    unsigned char d_o[PANEL_BYTES], v[PANEL_BYTES];
+    unsigned char state[KT * PANEL_ROW_BYTES], d_state[KT * PANEL_ROW_BYTES];
+  };
+  struct Inside {
+    float k[CHUNK * ROW];  // k e^(middle - b), or k; then dq
+    float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
+    float b[CHUNK * ROW];  // where the factors would leave the range of floats
+  };
+  union {
+    Stage stages[STAGES];
+    Inside inside;
+  };
+  float far[CHUNK * ROW];              // V dS^T
+  float d_scores[CHUNK * SCORES_ROW];  // dP
+  float diagonal[CHUNK];               // of dP, where d_scores then holds zeros
+  float sums[2 * SEGMENTS * KT];
+  float before[KT];  // e^middle: from the chunk's start to the middle of the decay
+  float across[KT];  // rowsum_V(S . dS)
+};
+
+__device__ __forceinline__ float dot_of_pieces(const uint4& x, const uint4& y) {
+  const uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 a = unpack_bfloat16(xs[i]), b = unpack_bfloat16(ys[i]);
+    sum += a.x * b.x + a.y * b.y;
+  }
+  return sum;
+}
+
+// Visits the sums of a 32 x 32 tile two neighbouring columns at a time: visit(c, d, row, column).
+template <class Visit>
+__device__ __forceinline__ void visit_tile(float (&sums)[2][4][4], int row0, int column0,
+                                           const Visit& visit) {
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        visit(sums[m][t][2 * half], sums[m][t][2 * half + 1], row0 + 16 * m + 8 * half + (lane >> 2),
+              column0 + 8 * t + 2 * (lane & 3));
+      }
+    }
+  }
+}
+
+// sums += scores factors, or scores^T factors, of the part of the scores that is not zero.
+template <int ROW, int SCORES_ROW>
+__device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* scores, const float* factors,
+                                           bool transposed, int row0, int column0) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+  const int row_step = transposed ? 1 : SCORES_ROW, k_step = transposed ? SCORES_ROW : 1;
+  const int k_first = transposed ? row0 : 0, k_end = transposed ? CHUNK : row0 + 32;
+#pragma unroll 2
+  for (int k = k_first; k < k_end; k += 8) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      const float* at = scores + (row0 + 16 * m + group) * row_step + (k + pair) * k_step;
+      a[m][0] = __float_as_uint(at[0]), a[m][1] = __float_as_uint(at[8 * row_step]);
+      a[m][2] = __float_as_uint(at[4 * k_step]), a[m][3] = __float_as_uint(at[8 * row_step + 4 * k_step]);
+    }
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      const float* at = factors + (k + pair) * ROW + column0 + 8 * t + group;
+      const uint32_t b0 = __float_as_uint(at[0]), b1 = __float_as_uint(at[4 * ROW]);
+#pragma unroll
+      for (int m = 0; m < 2; ++m) mma_m16n8k8(sums[m][t], a[m], b0, b1);
+    }
+  }
+}
+
+// The same term by term, for any gates: no exponent is positive. Sums from the state come in without their
+// decay.
+template <int ROW, int SCORES_ROW>
+__device__ __forceinline__ void add_inside_by_terms(float (&sums)[2][4][4], const float* scores,
+                                                    const float* factors, const float* b, bool transposed,
+                                                    int row0, int column0) {
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    const int row = row0 + 16 * (i >> 4) + 8 * (i >> 1 & 1) + (lane >> 2);
+    const int column = column0 + 8 * (i >> 2 & 3) + 2 * (lane & 3) + (i & 1);
+    const float here = b[row * ROW + column];
+    float sum = 0.0f;
+    const int end = transposed ? CHUNK : row;
+#pragma unroll 1
+    for (int j = transposed ? row + 1 : 0; j < end; ++j) {
+      const float there = b[j * ROW + column];
+      const float score = transposed ? scores[j * SCORES_ROW + row] : scores[row * SCORES_ROW + j];
+      sum += score * factors[j * ROW + column] * __expf(transposed ? there - here : here - there);
+    }
+    float& element = sums[i >> 4][i >> 2 & 3][i & 3];
+    element = element * (transposed ? 1.0f : __expf(here)) + sum;
+  }
+}
+
+// GROUPED: several query heads share a kv head. One block a chunk, kv head and KT columns of the keys.
+template <int KT, bool GROUPED>
+__global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
+    gradients(const __grid_constant__ Chunked p, const OutRows dq_out, const OutRows dk_out,
+              const OutRows dg_out) {
+  using L = Layout<KT>;
+  constexpr int THREADS = L::THREADS, ROW = L::ROW;
+  extern __shared__ __align__(128) unsigned char memory[];
+  L& shared = *reinterpret_cast<L*>(memory);
+  const int K = p.key_size, V = p.value_size;
+  const unsigned tiles = (K + KT - 1) / KT;
+  const int k0 = static_cast<int>(blockIdx.x % tiles) * KT, columns = min(KT, K - k0);
+  const int kv_head = static_cast<int>(blockIdx.x / tiles % p.kv_heads);
+  const int64_t c = blockIdx.x / tiles / p.kv_heads;
+  const ChunkSpan span = p.spans[c];
+  const int rows = static_cast<int>(span.rows);
+  const int warp = static_cast<int>(threadIdx.x) >> 5, in_role = warp % (KT / 16);
+  const bool of_keys = warp >= KT / 16;
+  const int row0 = (in_role & 1) * 32, column0 = (in_role >> 1) * 32;
+  // The elementwise part's place.
+  const int in_tile = static_cast<int>(threadIdx.x) % (KT / 2) * 2,
+            segment = static_cast<int>(threadIdx.x) / (KT / 2);
+  const bool active = in_tile < columns;
+  const int first_row = segment * SEGMENT_ROWS;
+  const auto at = [&](const auto& rows_of, int head) {
+    return rows_of.data + span.first * rows_of.stride + static_cast<int64_t>(head) * K + k0 +
+           (active ? in_tile : 0);
+  };
+  const int64_t state = (c * p.kv_heads + kv_head) * K + k0;  // row of the states
+
+  float sums[2][4][4] = {};
+  float across = 0.0f;
+  float d_gate[SEGMENT_ROWS][2] = {};      // q . dq, summed over the group
+  float d_diagonal[SEGMENT_ROWS][2] = {};  // dk from a token's own output
+  Gates gates;
+  bool by_terms = false;
+  const int group = GROUPED ? p.group : 1;
+  for (int r = 0; r < group; ++r) {
+    const int head = kv_head * p.group + r;
+    const int steps = (V + PANEL - 1) / PANEL;
+    const bfloat16* d_o = p.d_o.data + span.first * p.d_o.stride + static_cast<int64_t>(head) * V;
+    const bfloat16* v = p.v.data + span.first * p.v.stride + static_cast<int64_t>(kv_head) * V;
+    const auto load = [&](int step) {
+      if (step < steps) {
+        typename L::Stage& stage = shared.stages[step % L::STAGES];
+        const int v0 = step * PANEL;
+        copy_panel<CHUNK, THREADS>(shared_address(stage.d_o), d_o + v0, p.d_o.stride, rows, V - v0);
+        copy_panel<KT, THREADS>(shared_address(stage.state), p.states + state * V + v0, V, columns, V - v0);
+        if (r == 0) {
+          copy_panel<CHUNK, THREADS>(shared_address(stage.v), v + v0, p.v.stride, rows, V - v0);
+          copy_panel<KT, THREADS>(shared_address(stage.d_state), p.d_states + state * V + v0, V, columns,
+                                  V - v0);
+        }
+      }
+      commit_copies();
+    };
+    if (!of_keys) visit_tile(sums, row0, column0, [](float& x, float& y, int, int) { x = y = 0.0f; });
+    const float* d_scores = p.d_scores + (c * p.heads + head) * CHUNK * CHUNK;
+    for (int i = static_cast<int>(threadIdx.x) * 4; i < CHUNK * CHUNK; i += THREADS * 4) {
+      copy_async_16(shared_address(shared.d_scores + i / CHUNK * L::SCORES_ROW + i % CHUNK), d_scores + i,
+                    true);
+    }
+    for (int step = 0; step < L::STAGES - 1; ++step) load(step);
+    uint32_t q[SEGMENT_ROWS], k[SEGMENT_ROWS];
+    load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
+    load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
+    if (r == 0) {
+      gates = gates_of_chunk<KT>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride, rows,
+                                 in_tile, segment, shared.sums);
+      by_terms = __syncthreads_or(!gates.in_range());
+    }
+    for (int step = 0; step < steps; ++step) {
+      wait_for_copies<L::STAGES - 2>();
+      __syncthreads();
+      load(step + L::STAGES - 1);
+      const typename L::Stage& stage = shared.stages[step % L::STAGES];
+      if (r == 0) {
+        const int row = static_cast<int>(threadIdx.x) >> 2, piece = (static_cast<int>(threadIdx.x) & 3) * 2;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const uint32_t offset = piece_address(0, row, piece + i);
+          across += dot_of_pieces(*reinterpret_cast<const uint4*>(stage.state + offset),
+                                  *reinterpret_cast<const uint4*>(stage.d_state + offset));
+        }
+      }
+      if (r > 0 && of_keys) continue;
+      const uint32_t a_tile = shared_address(of_keys ? stage.v : stage.d_o);
+      const uint32_t b_tile = shared_address(of_keys ? stage.d_state : stage.state);
+#pragma unroll
+      for (int k = 0; k < PANEL; k += 16) {
+        uint32_t a[2][4], b[2][4];
+#pragma unroll
+        for (int m = 0; m < 2; ++m) fragment_a_stored_mk(a[m], a_tile, row0 + 16 * m, k);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) fragment_b_stored_nk(b[n], b_tile, k, column0 + 16 * n);
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+#pragma unroll
+          for (int t = 0; t < 4; ++t)
+            mma_m16n8k16(sums[m][t], a[m], b[t / 2][t % 2 * 2], b[t / 2][t % 2 * 2 + 1]);
+        }
+      }
+    }
+    wait_for_copies<0>();
+    __syncthreads();  // the stages become shared.inside
+
+    if (r == 0) {
+      across += __shfl_xor_sync(~0u, across, 1);
+      across += __shfl_xor_sync(~0u, across, 2);
+      if ((threadIdx.x & 3) == 0) shared.across[threadIdx.x >> 2] = across;
+    }
+    const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
+    if (segment == 0) {
+      shared.before[in_tile] = __expf(middle0);
+      shared.before[in_tile + 1] = __expf(middle1);
+    }
+    if (threadIdx.x < CHUNK) {
+      float& score = shared.d_scores[threadIdx.x * L::SCORES_ROW + threadIdx.x];
+      shared.diagonal[threadIdx.x] = score;
+      score = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < SEGMENT_ROWS; ++i) {
+      const int place = (first_row + i) * ROW + in_tile;
+      float2 q_factor = unpack_bfloat16(q[i]), k_factor = unpack_bfloat16(k[i]);
+      q_factor.x *= p.power, q_factor.y *= p.power;
+      if (by_terms) {
+        *reinterpret_cast<float2*>(shared.inside.b + place) = make_float2(gates.b[i][0], gates.b[i][1]);
+      } else {
+        q_factor.x = to_tf32(q_factor.x * __expf(gates.b[i][0] - middle0));
+        q_factor.y = to_tf32(q_factor.y * __expf(gates.b[i][1] - middle1));
+        k_factor.x = to_tf32(k_factor.x * __expf(middle0 - gates.b[i][0]));
+        k_factor.y = to_tf32(k_factor.y * __expf(middle1 - gates.b[i][1]));
+      }
+      *reinterpret_cast<float2*>(shared.inside.q + place) = q_factor;
+      *reinterpret_cast<float2*>(shared.inside.k + place) = k_factor;
+    }
+    if (of_keys && r == 0) {
+      visit_tile(sums, row0, column0, [&](float& x, float& y, int row, int column) {
+        *reinterpret_cast<float2*>(shared.far + row * ROW + column) = make_float2(x, y);
+        x = y = 0.0f;
+      });
+    }
+    __syncthreads();
+    const float* factors = of_keys ? shared.inside.q : shared.inside.k;
+    if (by_terms) {
+      add_inside_by_terms<ROW, L::SCORES_ROW>(sums, shared.d_scores, factors, shared.inside.b, of_keys, row0,
+                                              column0);
+    } else {
+      if (!of_keys) {
+        visit_tile(sums, row0, column0, [&](float& x, float& y, int, int column) {
+          x *= shared.before[column], y *= shared.before[column + 1];
+        });
+      }
+      add_inside<ROW, L::SCORES_ROW>(sums, shared.d_scores, factors, of_keys, row0, column0);
+    }
+    __syncthreads();
+    float* summed = of_keys ? shared.inside.q : shared.inside.k;
+    visit_tile(sums, row0, column0, [&](float x, float y, int row, int column) {
+      *reinterpret_cast<float2*>(summed + row * ROW + column) = make_float2(x, y);
+    });
+    __syncthreads();
+    bfloat16* dq = dq_out.data == nullptr ? nullptr : at(dq_out, head);
+#pragma unroll
+    for (int i = 0; i < SEGMENT_ROWS; ++i) {
+      const int row = first_row + i;
+      const float2 sum = *reinterpret_cast<const float2*>(shared.inside.k + row * ROW + in_tile);
+      const float2 q_here = unpack_bfloat16(q[i]), k_here = unpack_bfloat16(k[i]);
+      const float diagonal = shared.diagonal[row];
+      const float dq0 = p.scale * sum.x * (by_terms ? 1.0f : __expf(gates.b[i][0] - middle0));
+      const float dq1 = p.scale * sum.y * (by_terms ? 1.0f : __expf(gates.b[i][1] - middle1));
+      d_gate[i][0] += q_here.x * dq0, d_gate[i][1] += q_here.y * dq1;
+      d_diagonal[i][0] += p.scale * diagonal * q_here.x, d_diagonal[i][1] += p.scale * diagonal * q_here.y;
+      if (dq == nullptr || !active || row >= rows) continue;
+      *reinterpret_cast<uint32_t*>(dq + row * dq_out.stride) =
+          pack_bfloat16(dq0 + p.scale * diagonal * k_here.x, dq1 + p.scale * diagonal * k_here.y);
+    }
+    if (r + 1 < group) __syncthreads();  // the next head's stages come where dq is
+  }
+
+  // dg of token t: pairs of a key before t and a query from t on. Both inside the chunk: the sum over tokens
+  // from t on of q . dq - k . dk, in which pairs on one side of t cancel; the query behind the chunk: k . dk
+  // of the tokens before t; the key before the chunk: in q . dq; both outside: the states' product.
+  bfloat16* dk = dk_out.data == nullptr ? nullptr : at(dk_out, kv_head);
+  float far[SEGMENT_ROWS][2];
+  float sums_from[2] = {}, sums_before[2] = {};
+  uint32_t k[SEGMENT_ROWS];
+  load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
+#pragma unroll
+  for (int i = 0; i < SEGMENT_ROWS; ++i) {
+    const int row = first_row + i;
+    const float2 near_sum = *reinterpret_cast<const float2*>(shared.inside.q + row * ROW + in_tile);
+    const float2 far_sum = *reinterpret_cast<const float2*>(shared.far + row * ROW + in_tile);
+    const float2 k_here = unpack_bfloat16(k[i]);
+    float dk_pair[2];
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float b = gates.b[i][e], here = e == 0 ? k_here.x : k_here.y;
+      const float near =
+          p.factor * (e == 0 ? near_sum.x : near_sum.y) * (by_terms ? 1.0f : __expf(gates.middle(e) - b));
+      const float beyond = p.factor * (e == 0 ? far_sum.x : far_sum.y) * __expf(gates.total[e] - b);
+      dk_pair[e] = near + beyond + d_diagonal[i][e];
+      d_gate[i][e] -= here * near;
+      far[i][e] = here * beyond;
+      sums_from[e] += d_gate[i][e], sums_before[e] += far[i][e];
+    }
+    if (dk == nullptr || !active || row >= rows) continue;
+    *reinterpret_cast<uint32_t*>(dk + row * dk_out.stride) = pack_bfloat16(dk_pair[0], dk_pair[1]);
+  }
+  if (dg_out.data == nullptr) return;
+  float* from_sums = shared.sums + in_tile;
+  float* before_sums = from_sums + SEGMENTS * KT;
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    from_sums[segment * KT + e] = sums_from[e];
+    before_sums[segment * KT + e] = sums_before[e];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    float from = 0.0f, before = 0.0f;
+    for (int other = 0; other < SEGMENTS; ++other) {
+      if (other > segment) from += from_sums[other * KT + e];
+      if (other < segment) before += before_sums[other * KT + e];
+    }
+    before += p.factor * __expf(gates.total[e]) * shared.across[in_tile + e];
+#pragma unroll
+    for (int i = SEGMENT_ROWS - 1; i >= 0; --i) from += d_gate[i][e], d_gate[i][e] = from;
+#pragma unroll
+    for (int i = 0; i < SEGMENT_ROWS; ++i) d_gate[i][e] += before, before += far[i][e];
+  }
+  bfloat16* dg = at(dg_out, kv_head);
+#pragma unroll
+  for (int i = 0; i < SEGMENT_ROWS; ++i) {
+    if (!active || first_row + i >= rows) continue;
+    *reinterpret_cast<uint32_t*>(dg + (first_row + i) * dg_out.stride) =
+        pack_bfloat16(d_gate[i][0], d_gate[i][1]);
+  }
+}
+
+template <int KT, bool GROUPED>
+void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(Layout<KT>));
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(gradients<KT, GROUPED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  SLUICE_CUDA_CHECK(allowed);
+  const int64_t blocks = chunked.chunks * chunked.kv_heads * ((chunked.key_size + KT - 1) / KT);
+  gradients<KT, GROUPED><<<static_cast<unsigned>(blocks), 4 * KT, kBytes, stream>>>(chunked, dq, dk, dg);
+  SLUICE_CHECK_LAUNCH("gated_linear_attention gradients");
+}
+
+}  // namespace
+
+void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
+  if (chunked.chunks == 0) return;
+  const bool wide = chunked.key_size > 64;
+  if (chunked.group > 1) {
+    wide ? launch_gradients<128, true>(chunked, dq, dk, dg, stream)
+         : launch_gradients<64, true>(chunked, dq, dk, dg, stream);
+  } else {
+    wide ? launch_gradients<128, false>(chunked, dq, dk, dg, stream)
+         : launch_gradients<64, false>(chunked, dq, dk, dg, stream);
+  }
+}
+
+}  // namespace sluice::kernels::gla

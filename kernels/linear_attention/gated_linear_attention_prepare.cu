@@ -1,0 +1,246 @@
+// Everything with an exponential in it, once a chunk: decayed queries and keys, scores inside the chunk.
+#include "core/cuda_check.h"
+#include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
+
+namespace sluice::kernels::gla {
+namespace {
+
+constexpr int THREADS = 256;
+// Rows of float factors: four banks apart, so that a fragment's eight rows of four columns fill the banks.
+constexpr int ROW = PANEL + 4;
+
+struct PrepareShared {
+  float q[CHUNK * ROW];  // q' e^(b - middle) in 11 bits, or q'
+  float k[CHUNK * ROW];  // k e^(middle - b) in 11 bits, or k
+  float b[CHUNK * ROW];  // where the factors would leave the range of floats
+  float sums[SEGMENTS * PANEL];
+};
+
+__device__ __forceinline__ void store_pair(float* row, int column, float x, float y) {
+  *reinterpret_cast<float2*>(row + column) = make_float2(x, y);
+}
+
+// q_hat or k_hat of one pair of columns: value, and the error of its rounding.
+__device__ __forceinline__ uint32_t round_pair(float x, float y, uint32_t& error) {
+  const uint32_t rounded = pack_bfloat16(x, y);
+  const float2 back = unpack_bfloat16(rounded);
+  error = pack_bfloat16(x - back.x, y - back.y);
+  return rounded;
+}
+
+// c[t] += q k^T for rows row0 .., columns column0 + 8 t .. of the scores, 64 columns of the heads at a time.
+__device__ __forceinline__ void add_scores(float (&c)[4][4], const PrepareShared& shared, int row0,
+                                           int column0) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+  const float* q = shared.q + (row0 + group) * ROW + pair;
+  const float* k = shared.k + (column0 + group) * ROW + pair;
+#pragma unroll
+  for (int i = 0; i < PANEL; i += 8) {
+    const uint32_t a[4] = {__float_as_uint(q[i]), __float_as_uint(q[8 * ROW + i]), __float_as_uint(q[i + 4]),
+                           __float_as_uint(q[8 * ROW + i + 4])};
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      if (column0 + 8 * t > row0 + 15) continue;
+      mma_m16n8k8(c[t], a, __float_as_uint(k[8 * t * ROW + i]), __float_as_uint(k[8 * t * ROW + i + 4]));
+    }
+  }
+}
+
+// The same term by term, for any gates: no exponent is positive.
+__device__ __forceinline__ void add_scores_by_terms(float (&c)[4][4], const PrepareShared& shared, int row0,
+                                                    int column0) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int row = row0 + group + 8 * (e >> 1), column = column0 + 8 * t + 2 * pair + (e & 1);
+      if (column > row) continue;
+      float sum = 0.0f;
+#pragma unroll 2
+      for (int i = 0; i < PANEL; ++i) {
+        sum += shared.q[row * ROW + i] * shared.k[column * ROW + i] *
+               __expf(shared.b[row * ROW + i] - shared.b[column * ROW + i]);
+      }
+      c[t][e] += sum;
+    }
+  }
+}
+
+// One block a chunk and query head; that of a group's first head also writes what belongs to the kv head.
+__global__ void __launch_bounds__(THREADS, 2) prepare(const __grid_constant__ Chunked p) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  PrepareShared& shared = *reinterpret_cast<PrepareShared*>(memory);
+  const int64_t c = blockIdx.x / p.heads;
+  const int head = static_cast<int>(blockIdx.x % p.heads), kv_head = head / p.group;
+  const bool first_of_group = head % p.group == 0;
+  const ChunkSpan span = span_of_chunk(p.offsets, p.chunk_offsets, p.sequences, c);
+  if (head == 0 && threadIdx.x == 0) p.spans[c] = span;
+  const int rows = static_cast<int>(span.rows), K = p.key_size;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int segment = warp, first_row = segment * SEGMENT_ROWS;
+  const int row0 = (warp & 3) * 16, column0 = (warp >> 2) * 32;
+  float scores[4][4] = {};
+  for (int k0 = 0; k0 < K; k0 += PANEL) {
+    const int in_panel = 2 * lane, column = k0 + in_panel;
+    const bool active = column < K;
+    const auto at = [&](const Rows& from, int h) {
+      return from.data + span.first * from.stride + static_cast<int64_t>(h) * K + (active ? column : 0);
+    };
+    uint32_t q[SEGMENT_ROWS], k[SEGMENT_ROWS];
+    load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
+    load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
+    const Gates gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr,
+                                              p.g.stride, rows, in_panel, segment, shared.sums);
+    // Also: the products of the previous 64 columns are done with shared.q and shared.k.
+    const bool by_terms = __syncthreads_or(!gates.in_range());
+    const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
+    const float before0 = __expf(middle0), before1 = __expf(middle1);
+    const float after0 = __expf(gates.total[0] - middle0), after1 = __expf(gates.total[1] - middle1);
+    if (active && first_of_group && segment == 0) {
+      store_pair(p.decay + (c * p.kv_heads + kv_head) * K, column, __expf(gates.total[0]),
+                 __expf(gates.total[1]));
+    }
+    uint32_t* q_hat = reinterpret_cast<uint32_t*>(p.q_hat + (c * p.heads + head) * HAT_ROWS * K + column);
+    uint32_t* k_hat =
+        reinterpret_cast<uint32_t*>(p.k_hat + (c * p.kv_heads + kv_head) * HAT_ROWS * K + column);
+#pragma unroll
+    for (int i = 0; i < SEGMENT_ROWS; ++i) {
+      const int row = first_row + i;
+      const float2 q_plain = unpack_bfloat16(q[i]), k_plain = unpack_bfloat16(k[i]);
+      float2 q_to_start = make_float2(p.power * q_plain.x, p.power * q_plain.y), k_to_end = k_plain;
+      const float b0 = gates.b[i][0], b1 = gates.b[i][1];
+      if (by_terms) {
+        store_pair(shared.q + row * ROW, in_panel, q_to_start.x, q_to_start.y);
+        store_pair(shared.k + row * ROW, in_panel, k_plain.x, k_plain.y);
+        store_pair(shared.b + row * ROW, in_panel, b0, b1);
+        q_to_start.x *= __expf(b0), q_to_start.y *= __expf(b1);
+        k_to_end.x *= __expf(gates.total[0] - b0), k_to_end.y *= __expf(gates.total[1] - b1);
+      } else {
+        q_to_start.x *= __expf(b0 - middle0), q_to_start.y *= __expf(b1 - middle1);
+        k_to_end.x *= __expf(middle0 - b0), k_to_end.y *= __expf(middle1 - b1);
+        store_pair(shared.q + row * ROW, in_panel, to_tf32(q_to_start.x), to_tf32(q_to_start.y));
+        store_pair(shared.k + row * ROW, in_panel, to_tf32(k_to_end.x), to_tf32(k_to_end.y));
+        q_to_start.x *= before0, q_to_start.y *= before1;
+        k_to_end.x *= after0, k_to_end.y *= after1;
+      }
+      if (!active) continue;
+      uint32_t error;
+      q_hat[row * K / 2] = round_pair(q_to_start.x, q_to_start.y, error);
+      if (row < LOW) q_hat[(CHUNK + row) * K / 2] = error;
+      if (!first_of_group) continue;
+      k_hat[row * K / 2] = round_pair(k_to_end.x, k_to_end.y, error);
+      if (row >= CHUNK - LOW) k_hat[(row + LOW) * K / 2] = error;
+    }
+    __syncthreads();
+    if (column0 > row0 + 15) continue;  // above the diagonal
+    if (by_terms) {
+      add_scores_by_terms(scores, shared, row0, column0);
+    } else {
+      add_scores(scores, shared, row0, column0);
+    }
+  }
+  uint32_t* rounded = reinterpret_cast<uint32_t*>(p.scores + (c * p.heads + head) * 2 * CHUNK * CHUNK);
+  const int group = lane >> 2, pair = lane & 3;
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = row0 + group + 8 * half, column = column0 + 8 * t + 2 * pair;
+      const float x = column <= row ? scores[t][2 * half] : 0.0f;
+      const float y = column + 1 <= row ? scores[t][2 * half + 1] : 0.0f;
+      uint32_t error;
+      const int at = (row * CHUNK + column) / 2;
+      rounded[at] = round_pair(x, y, error);
+      rounded[CHUNK * CHUNK / 2 + at] = error;
+    }
+  }
+}
+
+constexpr int D_SCORES_THREADS = 128;
+constexpr int D_SCORES_STAGES = 3;
+constexpr int D_SCORES_STAGE_BYTES = 2 * CHUNK * PANEL_ROW_BYTES;
+
+// dP = tril(dO V^T), in 11 bits: a factor of the products that follow. One block a chunk and query head.
+__global__ void __launch_bounds__(D_SCORES_THREADS, 4) d_scores(const __grid_constant__ Chunked p) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  const uint32_t tiles = shared_address(memory);
+  const int64_t c = blockIdx.x / p.heads;
+  const int head = static_cast<int>(blockIdx.x % p.heads), kv_head = head / p.group;
+  const ChunkSpan span = p.spans[c];
+  const int rows = static_cast<int>(span.rows), V = p.value_size;
+  const bfloat16* d_o = p.d_o.data + span.first * p.d_o.stride + static_cast<int64_t>(head) * V;
+  const bfloat16* v = p.v.data + span.first * p.v.stride + static_cast<int64_t>(kv_head) * V;
+  const int steps = (V + PANEL - 1) / PANEL;
+  const auto load = [&](int step) {
+    if (step < steps) {
+      const uint32_t tile = tiles + step % D_SCORES_STAGES * D_SCORES_STAGE_BYTES;
+      const int v0 = step * PANEL;
+      copy_panel<CHUNK, D_SCORES_THREADS>(tile, d_o + v0, p.d_o.stride, rows, V - v0);
+      copy_panel<CHUNK, D_SCORES_THREADS>(tile + CHUNK * PANEL_ROW_BYTES, v + v0, p.v.stride, rows, V - v0);
+    }
+    commit_copies();
+  };
+  for (int step = 0; step < D_SCORES_STAGES - 1; ++step) load(step);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int row0 = (warp & 1) * 32, column0 = (warp >> 1) * 32;
+  const bool above = column0 > row0;
+  float sums[2][4][4] = {};
+  for (int step = 0; step < steps; ++step) {
+    wait_for_copies<D_SCORES_STAGES - 2>();
+    __syncthreads();
+    load(step + D_SCORES_STAGES - 1);
+    if (above) continue;
+    const uint32_t tile = tiles + step % D_SCORES_STAGES * D_SCORES_STAGE_BYTES;
+#pragma unroll
+    for (int k = 0; k < PANEL; k += 16) {
+      uint32_t a[2][4], b[2][4];
+#pragma unroll
+      for (int m = 0; m < 2; ++m) fragment_a_stored_mk(a[m], tile, row0 + 16 * m, k);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        fragment_b_stored_nk(b[n], tile + CHUNK * PANEL_ROW_BYTES, k, column0 + 16 * n);
+      }
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int t = 0; t < 4; ++t)
+          mma_m16n8k16(sums[m][t], a[m], b[t / 2][t % 2 * 2], b[t / 2][t % 2 * 2 + 1]);
+      }
+    }
+  }
+  float* to = p.d_scores + (c * p.heads + head) * CHUNK * CHUNK;
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = row0 + 16 * m + (lane >> 2) + 8 * half, column = column0 + 8 * t + 2 * (lane & 3);
+        store_pair(to + row * CHUNK, column, column <= row ? to_tf32(sums[m][t][2 * half]) : 0.0f,
+                   column + 1 <= row ? to_tf32(sums[m][t][2 * half + 1]) : 0.0f);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void prepare_chunks(const Chunked& chunked, Stream stream) {
+  if (chunked.chunks == 0) return;
+  static const cudaError_t allowed = cudaFuncSetAttribute(
+      prepare, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(PrepareShared)));
+  SLUICE_CUDA_CHECK(allowed);
+  prepare<<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, sizeof(PrepareShared), stream>>>(
+      chunked);
+  SLUICE_CHECK_LAUNCH("gated_linear_attention prepare");
+}
+
+void d_scores_of_chunks(const Chunked& chunked, Stream stream) {
+  if (chunked.chunks == 0) return;
+  d_scores<<<static_cast<unsigned>(chunked.chunks * chunked.heads), D_SCORES_THREADS,
+             D_SCORES_STAGES * D_SCORES_STAGE_BYTES, stream>>>(chunked);
+  SLUICE_CHECK_LAUNCH("gated_linear_attention d_scores");
+}
+
+}  // namespace sluice::kernels::gla

@@ -1,0 +1,215 @@
+// Gated linear attention on the GPU against the recurrence in double on the CPU.
+#include <cstdio>
+#include <cstdlib>
+
+#include "gpu/gated_linear_attention_case.h"
+#include "kernels/linear_attention/gated_linear_attention_plan.h"
+#include "support/catch.h"
+
+namespace sluice::test {
+namespace {
+
+// Relative RMS. Elementwise, against |reference| + RMS, kElementwise times as much: enough for the tail of
+// millions of rounding errors, little enough to catch a row or a fragment that is wrong.
+struct Limits {
+  double o, d_inputs, dg, states;
+};
+constexpr double kElementwise = 12;
+constexpr Limits kFloat = {1e-5, 1e-5, 1e-5, 1e-5};
+// With gates as the model has them. The rounding of the outputs alone is 1.7e-3.
+constexpr Limits kBfloat16 = {2.5e-3, 2.0e-3, 2.2e-3, 2.5e-3};
+// With any gates: twice the rounding.
+constexpr Limits kAnyGates = {3.3e-3, 3.3e-3, 3.3e-3, 3.3e-3};
+
+void check_close(const char* name, const Doubles& got, const Doubles& reference, double limit) {
+  const Difference d = difference(got, reference);
+  INFO(name << ": relative RMS " << d.rms << ", largest " << d.largest << ", limit " << limit);
+  CHECK(d.rms <= limit);
+  CHECK(d.largest <= kElementwise * limit);
+  if (std::getenv("GLA_PRINT") != nullptr && got.size() > 0) {
+    std::printf("  %-12s rms %.3e largest %.3e limit %.1e%s\n", name, d.rms, d.largest, limit,
+                d.rms <= limit && d.largest <= kElementwise * limit ? "" : "  <-- FAILED");
+    std::fflush(stdout);
+  }
+}
+
+template <class T>
+void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
+  GlaArrays a = inputs_of<T>(c, seed);
+  run_on_cpu(c, a);
+  GpuRun<T> gpu(c, a);
+  gpu.run();
+  if (std::getenv("GLA_PRINT") != nullptr) {
+    std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld\n", sizeof(T) == 4 ? "float" : "bfloat16",
+                static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
+                static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
+                static_cast<long>(c.value_size));
+  }
+  CHECK(gpu.same_bits);
+  CHECK(gpu.untouched);
+  const GlaArrays& got = gpu.results;
+  check_close("o", got.o, a.o, limits.o);
+  if (c.states) check_close("final state", got.final_state, a.final_state, limits.states);
+  if (!c.backward) return;
+  check_close("dq", got.dq, a.dq, limits.d_inputs);
+  check_close("dk", got.dk, a.dk, limits.d_inputs);
+  check_close("dv", got.dv, a.dv, limits.d_inputs);
+  if (c.gate) check_close("dg", got.dg, a.dg, limits.dg);
+  if (c.states) check_close("d initial", got.d_initial, a.d_initial, limits.states);
+}
+
+GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_heads, int64_t key_size,
+                 int64_t value_size) {
+  GlaCase c;
+  c.lengths = std::move(lengths);
+  c.heads = heads, c.kv_heads = kv_heads, c.key_size = key_size, c.value_size = value_size;
+  return c;
+}
+
+const std::vector<int64_t> kPacked = {0, 15, 64, 0, 63, 1, 65, 200, 129, 0};
+
+}  // namespace
+
+TEST_CASE("bfloat16: the model's head sizes within the errors of its gates", "[gla]") {
+  check<bfloat16>(of_sizes({1000, 536}, 2, 2, 128, 256), kBfloat16);
+  check<bfloat16>(of_sizes({512}, 1, 1, 256, 512), kBfloat16);
+}
+
+TEST_CASE("bfloat16: packed sequences with empty ones, and states through slots", "[gla]") {
+  check<bfloat16>(of_sizes(kPacked, 2, 2, 64, 64), kAnyGates);
+  check<bfloat16>(of_sizes(kPacked, 4, 2, 128, 64), kAnyGates);
+  check<bfloat16>(of_sizes(kPacked, 6, 2, 32, 144), kAnyGates);
+  check<bfloat16>(of_sizes(kPacked, 3, 1, 64, 32), kAnyGates);
+}
+
+TEST_CASE("bfloat16: all lengths around a chunk", "[gla]") {
+  for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
+    check<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kAnyGates, static_cast<uint64_t>(length));
+  }
+}
+
+TEST_CASE("bfloat16: sizes of heads", "[gla]") {
+  for (const auto& [key, value] : std::vector<std::pair<int64_t, int64_t>>{
+           {16, 16}, {48, 80}, {80, 48}, {320, 320}, {512, 128}, {64, 1024}, {8, 24}, {200, 136}}) {
+    check<bfloat16>(of_sizes({200, 70}, 1, 1, key, value), kAnyGates, static_cast<uint64_t>(key));
+  }
+}
+
+TEST_CASE("bfloat16: rows the tensor cores cannot take", "[gla]") {
+  check<bfloat16>(of_sizes(kPacked, 2, 1, 100, 60), kAnyGates);
+  check<bfloat16>(of_sizes({70}, 1, 1, 7, 3), kAnyGates);
+  GlaCase shifted = of_sizes(kPacked, 2, 2, 64, 32);
+  shifted.shift = 3;
+  check<bfloat16>(shifted, kAnyGates);
+  GlaCase stride = of_sizes({40, 90}, 1, 1, 16, 48);
+  stride.stride = 1003;
+  check<bfloat16>(stride, kAnyGates);
+}
+
+TEST_CASE("bfloat16: gates from none to far below what a float's exponent holds", "[gla]") {
+  GlaCase c = of_sizes({300, 64, 77}, 2, 2, 64, 64);
+  SECTION("none") { c.gate = nullptr; }
+  SECTION("weak") {
+    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
+  }
+  SECTION("log-sigmoid") {
+    c.gate = [](double x, int64_t, int64_t) { return -std::log1p(std::exp(-x)); };
+  }
+  SECTION("at the edge of the factored form") {
+    c.gate = [](double x, int64_t, int64_t channel) {
+      return -1.25 - 0.002 * static_cast<double>(channel) - 1e-3 * std::abs(x);
+    };
+  }
+  SECTION("-3") {
+    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
+  }
+  SECTION("-10") {
+    c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
+  }
+  SECTION("mixed") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      if ((token * 7 + channel) % 11 == 0) return -40.0;
+      if ((token * 3 + channel) % 29 == 0) return -1e4;
+      return -0.02 * std::abs(x);
+    };
+  }
+  SECTION("minus infinity") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      return (token + channel) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
+    };
+  }
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE("bfloat16: scales, no states, no gradient through o", "[gla]") {
+  GlaCase c = of_sizes({130, 70}, 2, 1, 64, 64);
+  SECTION("3") { c.scale = 3; }
+  SECTION("negative") { c.scale = -0.3; }
+  SECTION("no states") { c.states = false; }
+  SECTION("no gradient through o") { c.d_o = false; }
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE("bfloat16: more than 2^31 elements from the first to the last row", "[gla]") {
+  GlaCase c = of_sizes({700, 400}, 1, 1, 64, 64);
+  c.stride = int64_t{1} << 21;
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE("bfloat16: long sequences", "[gla]") {
+  check<bfloat16>(of_sizes({43884}, 1, 1, 32, 32), kBfloat16);
+  check<bfloat16>(of_sizes({131073}, 1, 1, 32, 32), kBfloat16);
+}
+
+TEST_CASE("float: the recurrence to 1e-5", "[gla]") {
+  check<float>(of_sizes(kPacked, 4, 2, 64, 48), kFloat);
+  check<float>(of_sizes(kPacked, 3, 1, 100, 36), kFloat);
+  check<float>(of_sizes({300}, 1, 1, 256, 512), kFloat);
+  check<float>(of_sizes({70, 3}, 1, 1, 512, 1024), kFloat);
+  for (const int64_t length : {1, 7, 8, 9, 63, 64, 65}) check<float>(of_sizes({length}, 1, 1, 8, 24), kFloat);
+  GlaCase c = of_sizes({300, 77}, 2, 2, 40, 40);
+  c.gate = [](double x, int64_t token, int64_t channel) {
+    return (token + channel) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
+  };
+  check<float>(c, kFloat);
+  c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
+  check<float>(c, kFloat);
+  c.gate = nullptr;
+  check<float>(c, kFloat);
+  c.states = false;
+  check<float>(c, kFloat);
+  c.d_o = false, c.states = true;
+  check<float>(c, kFloat);
+}
+
+TEST_CASE("float: long sequences", "[gla]") {
+  check<float>(of_sizes({43884}, 1, 1, 32, 32), kFloat);
+  check<float>(of_sizes({131073}, 1, 1, 32, 32), kFloat);
+}
+
+TEST_CASE("A step of generation", "[gla]") {
+  GlaCase c = of_sizes({1, 1, 0, 1, 1, 1}, 4, 2, 256, 512);
+  c.longest = 1, c.backward = false;
+  kernels::GatedLinearAttentionForward<bfloat16> p;
+  p.longest = 1, p.heads = 4, p.kv_heads = 2, p.key_size = 256, p.value_size = 512;
+  CHECK(kernels::plan_of(p).path == kernels::GatedLinearAttentionPlan::Path::kStep);
+  // The states come in and go out as floats: only o is rounded.
+  check<bfloat16>(c, {1.8e-3, 0, 0, 1e-6});
+  check<float>(c, {1e-6, 0, 0, 1e-6});
+  c.key_size = 100, c.value_size = 36;
+  check<bfloat16>(c, {1.8e-3, 0, 0, 1e-6});
+  c.value_size = 35;  // no step kernel
+  check<float>(c, {1e-6, 0, 0, 1e-6});
+  c.states = false, c.value_size = 64, c.gate = nullptr;
+  check<bfloat16>(c, {1.8e-3, 0, 0, 1e-6});
+}
+
+TEST_CASE("Sizes that are not supported are refused by name", "[gla]") {
+  kernels::GatedLinearAttentionForward<float> p;
+  p.tokens = 1, p.sequences = 1, p.heads = p.kv_heads = 1, p.key_size = 1025, p.value_size = 8;
+  CHECK_THROWS_WITH(kernels::cuda::gated_linear_attention_forward(p), contains("1025"));
+  p.key_size = 8, p.heads = 3, p.kv_heads = 2;
+  CHECK_THROWS_WITH(kernels::cuda::gated_linear_attention_forward(p), contains("no multiple"));
+}
+
+}  // namespace sluice::test

@@ -1,0 +1,209 @@
+// Hidden: `test_gpu_gla "[.time]"` prints times, `"[.once]"` runs one shape once for a profiler.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <random>
+
+#include "gpu/device_array.h"
+#include "kernels/linear_attention/gated_linear_attention.h"
+#include "support/catch.h"
+
+namespace sluice::test {
+namespace {
+
+constexpr int kRuns = 30;
+
+// Random values of both signs, made once and copied: gates from -0.2 to 0, as the model's log-sigmoid / 16
+// has them.
+std::vector<bfloat16> random_rows(size_t count, bool gates) {
+  std::vector<bfloat16> values(count);
+  uint64_t state = gates ? 7 : 11;
+  for (bfloat16& value : values) {
+    double sum = 0;
+    for (int i = 0; i < 4; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      sum += static_cast<double>(state >> 40) / (1 << 24) - 0.5;
+    }
+    const double x = sum * 1.732;
+    value = to_bfloat16(static_cast<float>(gates ? -std::log1p(std::exp(-x)) / 16 : x));
+  }
+  return values;
+}
+
+struct Problem {
+  int64_t tokens, sequences, heads, key_size, value_size;
+};
+
+class Set {
+ public:
+  Set(const Problem& p, const std::vector<bfloat16>& rows, const std::vector<bfloat16>& gates) {
+    const size_t keys = static_cast<size_t>(p.tokens * p.heads * p.key_size);
+    const size_t values = static_cast<size_t>(p.tokens * p.heads * p.value_size);
+    const auto copy = [](const std::vector<bfloat16>& from, size_t count) {
+      auto array = std::make_unique<DeviceArray<bfloat16>>(count);
+      SLUICE_CUDA_CHECK(cudaMemcpy(array->data(), from.data(), count * 2, cudaMemcpyHostToDevice));
+      return array;
+    };
+    q = copy(rows, keys), k = copy(rows, keys), v = copy(rows, values), d_o = copy(rows, values);
+    g = copy(gates, keys);
+    const auto empty = [](size_t count) { return std::make_unique<DeviceArray<bfloat16>>(count); };
+    o = empty(values), dq = empty(keys), dk = empty(keys), dv = empty(values), dg = empty(keys);
+  }
+  std::unique_ptr<DeviceArray<bfloat16>> q, k, v, g, d_o, o, dq, dk, dv, dg;
+};
+
+class Timed {
+ public:
+  Timed(const Problem& p, int sets) : problem_(p) {
+    const size_t largest = static_cast<size_t>(p.tokens * p.heads * std::max(p.key_size, p.value_size));
+    const std::vector<bfloat16> rows = random_rows(largest, false), gates = random_rows(largest, true);
+    for (int i = 0; i < sets; ++i) sets_.push_back(std::make_unique<Set>(p, rows, gates));
+    std::vector<int64_t> offsets;
+    for (int64_t s = 0; s <= p.sequences; ++s) offsets.push_back(s * (p.tokens / p.sequences));
+    const std::vector<int64_t> chunks = kernels::chunk_offsets(offsets.data(), p.sequences, 64);
+    chunks_ = chunks.back();
+    offsets_ = std::make_unique<DeviceArray<int64_t>>(offsets);
+    chunk_offsets_ = std::make_unique<DeviceArray<int64_t>>(chunks);
+    workspace_ = std::make_unique<DeviceArray<char>>(static_cast<size_t>(
+        kernels::cuda::gated_linear_attention_backward_workspace(backward_params(*sets_[0]))));
+  }
+
+  void forward(int i) { kernels::cuda::gated_linear_attention_forward(forward_params(set(i))); }
+  void backward(int i) { kernels::cuda::gated_linear_attention_backward(backward_params(set(i))); }
+  size_t workspace_bytes() const { return workspace_->size(); }
+
+  // Median of kRuns, each on other inputs than the one before.
+  template <class Body>
+  double median_ms(const Body& body) {
+    std::vector<float> times;
+    cudaEvent_t start, stop;
+    cudaEventCreate(&start), cudaEventCreate(&stop);
+    for (int i = 0; i < kRuns + 3; ++i) {
+      cudaEventRecord(start);
+      body(i);
+      cudaEventRecord(stop);
+      SLUICE_CUDA_CHECK(cudaEventSynchronize(stop));
+      float ms = 0;
+      cudaEventElapsedTime(&ms, start, stop);
+      if (i >= 3) times.push_back(ms);
+    }
+    cudaEventDestroy(start), cudaEventDestroy(stop);
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  const Set& set(int i) const { return *sets_[static_cast<size_t>(i) % sets_.size()]; }
+  template <class Params>
+  void fill(Params& p, const Set& s) const {
+    p.tokens = problem_.tokens, p.sequences = problem_.sequences;
+    p.heads = p.kv_heads = problem_.heads, p.key_size = problem_.key_size, p.value_size = problem_.value_size;
+    p.scale = 1 / std::sqrt(static_cast<double>(problem_.key_size));
+    const int64_t keys = p.heads * p.key_size, values = p.heads * p.value_size;
+    p.q = s.q->data(), p.q_stride = keys, p.k = s.k->data(), p.k_stride = keys;
+    p.v = s.v->data(), p.v_stride = values, p.g = s.g->data(), p.g_stride = keys;
+    p.offsets = offsets_->data(), p.chunk_offsets = chunk_offsets_->data(), p.chunks = chunks_;
+    p.workspace = workspace_ ? workspace_->data() : nullptr;
+  }
+  kernels::GatedLinearAttentionForward<bfloat16> forward_params(const Set& s) const {
+    kernels::GatedLinearAttentionForward<bfloat16> p;
+    fill(p, s);
+    p.o = s.o->data(), p.o_stride = problem_.heads * problem_.value_size;
+    return p;
+  }
+  kernels::GatedLinearAttentionBackward<bfloat16> backward_params(const Set& s) const {
+    kernels::GatedLinearAttentionBackward<bfloat16> p;
+    fill(p, s);
+    const int64_t keys = problem_.heads * problem_.key_size, values = problem_.heads * problem_.value_size;
+    p.d_o = s.d_o->data(), p.d_o_stride = values, p.dq = s.dq->data(), p.dq_stride = keys;
+    p.dk = s.dk->data(), p.dk_stride = keys, p.dv = s.dv->data(), p.dv_stride = values;
+    p.dg = s.dg->data(), p.dg_stride = keys;
+    return p;
+  }
+
+  const Problem problem_;
+  int64_t chunks_ = 0;
+  std::vector<std::unique_ptr<Set>> sets_;
+  std::unique_ptr<DeviceArray<int64_t>> offsets_, chunk_offsets_;
+  std::unique_ptr<DeviceArray<char>> workspace_;
+};
+
+void time_shape(int64_t key_size, int64_t value_size) {
+  for (const int64_t length : {1024, 2048, 4096, 8192, 16384}) {
+    Timed timed({16384, 16384 / length, 4, key_size, value_size}, 3);
+    const double forward = timed.median_ms([&](int i) { timed.forward(i); });
+    const double both = timed.median_ms([&](int i) {
+      timed.forward(i);
+      timed.backward(i);
+    });
+    std::printf(
+        "K %ld V %ld, %ld x %ld tokens, 4 heads: forward %.3f ms, forward + backward %.3f ms, %.0f MiB\n",
+        static_cast<long>(key_size), static_cast<long>(value_size), static_cast<long>(16384 / length),
+        static_cast<long>(length), forward, both, static_cast<double>(timed.workspace_bytes()) / (1 << 20));
+    std::fflush(stdout);
+  }
+}
+
+void time_step(int64_t batch) {
+  constexpr int64_t kHeads = 4, kKeys = 256, kValues = 512;
+  kernels::GatedLinearAttentionForward<bfloat16> p;
+  p.tokens = p.sequences = p.slots = batch, p.longest = 1, p.heads = p.kv_heads = kHeads;
+  p.key_size = kKeys, p.value_size = kValues;
+  std::vector<int64_t> offsets(static_cast<size_t>(batch) + 1), slots(static_cast<size_t>(batch));
+  for (size_t s = 0; s < offsets.size(); ++s) offsets[s] = static_cast<int64_t>(s);
+  for (size_t s = 0; s < slots.size(); ++s) slots[s] = static_cast<int64_t>(s);
+  const DeviceArray<int64_t> device_offsets(offsets), device_slots(slots);
+  const size_t keys = static_cast<size_t>(batch * kHeads * kKeys),
+               values = static_cast<size_t>(batch * kHeads * kValues);
+  const DeviceArray<bfloat16> q(random_rows(keys, false)), g(random_rows(keys, true)),
+      v(random_rows(values, false)), o(values);
+  p.q = p.k = q.data(), p.g = g.data(), p.v = v.data(), p.o = o.data();
+  p.q_stride = p.k_stride = p.g_stride = kHeads * kKeys, p.v_stride = p.o_stride = kHeads * kValues;
+  p.offsets = device_offsets.data(), p.state_in = p.state_out = device_slots.data();
+  const size_t elements = static_cast<size_t>(batch * kHeads * kKeys * kValues);
+  // As in generation, states of the layers between come in between: more than the cache holds.
+  const size_t copies = std::max<size_t>(2, (size_t{512} << 20) / (elements * 4));
+  const DeviceArray<float> states(elements * copies);
+  SLUICE_CUDA_CHECK(cudaMemset(states.data(), 0, states.size() * 4));
+  std::vector<float> times;
+  cudaEvent_t start, stop;
+  cudaEventCreate(&start), cudaEventCreate(&stop);
+  for (int run = 0; run < kRuns; ++run) {
+    cudaEventRecord(start);
+    for (size_t i = 0; i < copies; ++i) {
+      p.initial_state = states.data() + i * elements, p.final_state = states.data() + i * elements;
+      kernels::cuda::gated_linear_attention_forward(p);
+    }
+    cudaEventRecord(stop);
+    SLUICE_CUDA_CHECK(cudaEventSynchronize(stop));
+    float ms = 0;
+    cudaEventElapsedTime(&ms, start, stop);
+    times.push_back(ms / static_cast<float>(copies));
+  }
+  cudaEventDestroy(start), cudaEventDestroy(stop);
+  std::sort(times.begin(), times.end());
+  const double ms = times[times.size() / 2];
+  std::printf("step, batch %ld, 4 heads of 256 x 512: %.4f ms, %.2f TB/s\n", static_cast<long>(batch), ms,
+              static_cast<double>(elements) * 8 / ms / 1e9);
+}
+
+}  // namespace
+
+TEST_CASE("Times of the model's shapes", "[.time]") {
+  time_shape(256, 512);
+  time_shape(128, 256);
+  for (const int64_t batch : {1, 8, 64}) time_step(batch);
+}
+
+TEST_CASE("One forward and backward", "[.once]") {
+  for (const int64_t sequences : {8, 1}) {
+    Timed timed({16384, sequences, 4, 256, 512}, 1);
+    timed.forward(0);
+    timed.backward(0);
+    SLUICE_CUDA_CHECK(cudaDeviceSynchronize());
+  }
+}
+
+}  // namespace sluice::test
