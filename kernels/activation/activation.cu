@@ -21,7 +21,7 @@ struct Forward {
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
     float y[N];
-    with_activation(p.activation, [&](auto function) {
+    with_activation<T>(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) y[i] = function.value(loaded.x[i]);
     });
@@ -48,7 +48,7 @@ struct Backward {
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
     float dx[N];
-    with_activation(p.activation, [&](auto function) {
+    with_activation<T>(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gradient = loaded.dy[i] * function.slope(loaded.x[i]);

@@ -22,7 +22,7 @@ struct Forward {
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
     float y[N];
-    with_activation(p.activation, [&](auto function) {
+    with_activation<T>(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) y[i] = function.value(loaded.gate[i]) * loaded.up[i];
     });
@@ -55,7 +55,7 @@ struct Backward {
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
     float dgate[N], dup[N];
-    with_activation(p.activation, [&](auto function) {
+    with_activation<T>(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gate = loaded.gate[i], dy = loaded.dy[i];

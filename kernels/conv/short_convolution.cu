@@ -13,7 +13,7 @@ __device__ __forceinline__ void store_output(const ShortConvolutionForward<T>& p
                                              const float (&u)[N]) {
   float y[N];
 #pragma unroll
-  for (int i = 0; i < N; ++i) y[i] = p.silu ? u[i] * sigmoid(u[i]) : u[i];
+  for (int i = 0; i < N; ++i) y[i] = p.silu ? u[i] * sigmoid<T>(u[i]) : u[i];
   Pack<T, N>::of(y).store(p.y + t * p.y_stride + channel);
 }
 
@@ -33,47 +33,44 @@ __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
 }
 
 // W <= MOST_WIDTH. window[i] is token t0 - (MOST_WIDTH - 1) + i: the tokens before a step of CONV_STEP
-// tokens, then the step itself. Tokens near the ends of a sequence take the way through memory.
-template <class T, int N, int MOST_WIDTH>
+// tokens, then the step itself. Steps at the ends of a sequence or run take the way through memory.
+template <class T, int N, int MOST_WIDTH, bool EXACT>
 __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
     forward_windowed(const __grid_constant__ ShortConvolutionForward<T> p) {
   constexpr int BEFORE = MOST_WIDTH - 1;
   const ConvolutionShare share(p, N, RUN_TOKENS);
   if (share.empty(p)) return;
-  const int width = static_cast<int>(p.width);
   const T* x = p.x + share.channel;
-  Taps<N, MOST_WIDTH> taps;
-  taps.load(p.weight, share.channel, width);
+  const Taps<N, MOST_WIDTH, EXACT> taps(p.weight, share.channel, static_cast<int>(p.width));
   SequenceWalk walk(p.offsets, p.sequences, share.first);
-  Pack<T, N> window[BEFORE + CONV_STEP];
+  Pack<T, N> window[BEFORE + CONV_STEP], next[CONV_STEP];
 #pragma unroll
   for (int i = 0; i < BEFORE; ++i) {
     const int64_t t = share.first - BEFORE + i;
     window[i] = t >= 0 ? Pack<T, N>::load(x + t * p.x_stride) : zeros<T, N>();
   }
+  load_step(next, x, p.x_stride, share.first, share.last);
   for (int64_t t0 = share.first; t0 < share.last; t0 += CONV_STEP) {
 #pragma unroll
-    for (int b = 0; b < CONV_STEP; ++b) {
-      if (t0 + b < share.last) window[BEFORE + b] = Pack<T, N>::load(x + (t0 + b) * p.x_stride);
-    }
+    for (int b = 0; b < CONV_STEP; ++b) window[BEFORE + b] = next[b];
+    load_step(next, x, p.x_stride, t0 + CONV_STEP, share.last);
     walk.advance_to(p.offsets, t0);
-    const bool inside = t0 - width + 1 >= walk.begin && t0 + CONV_STEP <= walk.end;
+    const int64_t end = walk.end < share.last ? walk.end : share.last;
+    if (t0 - p.width + 1 >= walk.begin && t0 + CONV_STEP <= end) {
 #pragma unroll
-    for (int b = 0; b < CONV_STEP; ++b) {
-      if (t0 + b >= share.last) continue;
-      float u[N] = {};
-      if (inside) {
-#pragma unroll
-        for (int j = 0; j < MOST_WIDTH; ++j) {
-          if (!taps.used(j, width)) continue;
-#pragma unroll
-          for (int i = 0; i < N; ++i) u[i] = fmaf(taps.tap[j][i], window[b + j][i], u[i]);
-        }
-      } else {
-        walk.advance_to(p.offsets, t0 + b);
-        convolve(p, walk.s, t0 + b, share.channel, u);
+      for (int b = 0; b < CONV_STEP; ++b) {
+        float u[N];
+        taps.convolve(&window[b], u);
+        store_output(p, t0 + b, share.channel, u);
       }
-      store_output(p, t0 + b, share.channel, u);
+    } else {
+#pragma unroll 1
+      for (int64_t t = t0; t < t0 + CONV_STEP && t < share.last; ++t) {
+        walk.advance_to(p.offsets, t);
+        float u[N];
+        convolve(p, walk.s, t, share.channel, u);
+        store_output(p, t, share.channel, u);
+      }
     }
 #pragma unroll
     for (int i = 0; i < BEFORE; ++i) window[i] = window[i + CONV_STEP];
@@ -93,7 +90,7 @@ __global__ void __launch_bounds__(STATE_THREADS)
 
 template <class T>
 void launch_output(const ShortConvolutionForward<T>& p) {
-  constexpr int N = PACK<T>;
+  constexpr int N = CONV_PACK;
   const int64_t runs = (p.tokens + RUN_TOKENS - 1) / RUN_TOKENS;
   const dim3 block(CONV_LANES, CONV_RUNS);
   const bool packable = can_pack<N>(p.x, p.x_stride, p.channels) &&
@@ -101,10 +98,12 @@ void launch_output(const ShortConvolutionForward<T>& p) {
                         can_pack<N>(p.initial_state, p.channels, p.channels);
   if (!packable || p.width > kWidestWindow) {
     forward_any<T><<<convolution_grid(p.channels, 1, runs), block, 0, p.stream>>>(p);
-  } else if (p.width <= 4) {
-    forward_windowed<T, N, 4><<<convolution_grid(p.channels, N, runs), block, 0, p.stream>>>(p);
+  } else if (p.width == kUsualWidth) {
+    forward_windowed<T, N, kUsualWidth, true>
+        <<<convolution_grid(p.channels, N, runs), block, 0, p.stream>>>(p);
   } else {
-    forward_windowed<T, N, 8><<<convolution_grid(p.channels, N, runs), block, 0, p.stream>>>(p);
+    forward_windowed<T, N, kWidestWindow, false>
+        <<<convolution_grid(p.channels, N, runs), block, 0, p.stream>>>(p);
   }
   SLUICE_CHECK_LAUNCH("short_convolution_forward");
 }

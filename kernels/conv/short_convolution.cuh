@@ -10,6 +10,9 @@ namespace sluice::kernels {
 inline constexpr int CONV_LANES = 32;  // packs of channels of a block
 inline constexpr int CONV_RUNS = 4;    // runs of tokens of a block
 inline constexpr int CONV_STEP = 4;    // tokens whose loads are on their way together
+// Channels of a thread. Not 16 bytes of bfloat16: weights and windows of 8 channels leave room for few
+// threads.
+inline constexpr int CONV_PACK = 4;
 
 // The sequence of token t: the last one that begins at or before it.
 __device__ __forceinline__ int64_t sequence_of(const int64_t* offsets, int64_t sequences, int64_t t) {
@@ -60,6 +63,16 @@ __device__ __forceinline__ Pack<T, N> zeros() {
   return pack;
 }
 
+// The rows of tokens t ... t + CONV_STEP - 1 below `last`, on their way while the step before is computed.
+template <class T, int N>
+__device__ __forceinline__ void load_step(Pack<T, N> (&rows)[CONV_STEP], const T* from, int64_t stride,
+                                          int64_t t, int64_t last) {
+#pragma unroll
+  for (int b = 0; b < CONV_STEP; ++b) {
+    if (t + b < last) rows[b] = Pack<T, N>::load(from + (t + b) * stride);
+  }
+}
+
 // The input at `position` of sequence s, which may lie up to W - 1 before its first token; null is a zero
 // row.
 template <class T, template <class> class Params>
@@ -85,27 +98,42 @@ __device__ __forceinline__ void convolve(const Params<T>& p, int64_t s, int64_t 
   }
 }
 
-// The weights of a thread's channels; taps before MOST_WIDTH - W are never used.
-template <int N, int MOST_WIDTH>
+// The weights of a thread's channels: tap j meets the input MOST_WIDTH - 1 - j tokens back. In narrower
+// filters the first taps go unused: a weight of zero may not meet infinity. EXACT: there are none of these.
+template <int N, int MOST_WIDTH, bool EXACT>
 struct Taps {
   float tap[MOST_WIDTH][N];
+  int unused;
 
   template <class T>
-  __device__ __forceinline__ void load(const T* weight, int64_t channel, int width) {
+  __device__ __forceinline__ Taps(const T* weight, int64_t channel, int width) : unused(MOST_WIDTH - width) {
 #pragma unroll
     for (int j = 0; j < MOST_WIDTH; ++j) {
-      const int from = j - (MOST_WIDTH - width);
 #pragma unroll
-      for (int i = 0; i < N; ++i)
-        tap[j][i] = from >= 0 ? as_float(weight[(channel + i) * width + from]) : 0.0f;
+      for (int i = 0; i < N; ++i) {
+        tap[j][i] = used(j) ? as_float(weight[(channel + i) * width + j - unused]) : 0.0f;
+      }
     }
   }
-  // Whether tap j belongs to a filter of this width: an unused one may not meet infinity.
-  __device__ __forceinline__ static bool used(int j, int width) { return j >= MOST_WIDTH - width; }
+  __device__ __forceinline__ bool used(int j) const { return EXACT || j >= unused; }
+  // u of the token whose window of MOST_WIDTH inputs begins here.
+  template <class T>
+  __device__ __forceinline__ void convolve(const Pack<T, N>* window, float (&u)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N; ++i) u[i] = 0;
+#pragma unroll
+    for (int j = 0; j < MOST_WIDTH; ++j) {
+      if (!used(j)) continue;
+#pragma unroll
+      for (int i = 0; i < N; ++i) u[i] = fmaf(tap[j][i], window[j][i], u[i]);
+    }
+  }
 };
 
-// Widths up to 8 of packable channels keep weights and a window of tokens in registers.
-inline constexpr int64_t kWidestWindow = 8;
+// Filters of 4 taps, the usual ones, and any others up to 8 keep weights and a window of tokens in registers,
+// where channels pack.
+inline constexpr int kUsualWidth = 4;
+inline constexpr int kWidestWindow = 8;
 
 // The grid for `runs` runs of all channels.
 inline dim3 convolution_grid(int64_t channels, int pack, int64_t runs) {

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int STATE_THREADS = 256;
 constexpr int64_t FEWEST_TOKENS = 32;      // of a run
-constexpr int64_t WANTED_THREADS = 67584;  // 512 on each of 132 multiprocessors
+constexpr int64_t WANTED_THREADS = 84480;  // 640 on each of 132 multiprocessors
 
 // Runs of tokens, a thread and a pack of channels each. A function of the sizes alone, so that the order in
 // which the weight's gradient is summed is: within runs, over the CONV_RUNS runs of a block, over the blocks.
@@ -22,7 +22,7 @@ struct Runs {
 
 template <class T>
 Runs runs_of(const ShortConvolutionBackward<T>& p) {
-  constexpr int N = PACK<T>;
+  constexpr int N = CONV_PACK;
   Runs runs;
   runs.windowed = p.width <= kWidestWindow && can_pack<N>(p.x, p.x_stride, p.channels) &&
                   can_pack<N>(p.dy, p.dy_stride, p.channels) && can_pack<N>(p.du, p.channels, p.channels) &&
@@ -47,11 +47,17 @@ __device__ __forceinline__ void output_gradient(const ShortConvolutionBackward<T
   for (int i = 0; i < N; ++i) {
     du[i] = dy[i];
     if (p.silu) {
-      const float s = sigmoid(u[i]);
+      const float s = sigmoid<T>(u[i]);
       du[i] *= s * (1.0f + u[i] * (1.0f - s));
     }
   }
   Pack<T, N>::of(du).store(p.du + t * p.channels + channel);
+}
+
+template <class T, int N>
+__device__ __forceinline__ void add_product(const float (&du)[N], const Pack<T, N>& x, float (&sum)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum[i] = fmaf(du[i], x[i], sum[i]);
 }
 
 template <class T>
@@ -90,7 +96,7 @@ __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
 
 // As in the forward pass: window[i] is token t0 - (MOST_WIDTH - 1) + i. partial [blocks of runs, C, W], or
 // null.
-template <class T, int N, int MOST_WIDTH>
+template <class T, int N, int MOST_WIDTH, bool EXACT>
 __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
     output_windowed(const __grid_constant__ ShortConvolutionBackward<T> p, int64_t run_tokens,
                     float* partial) {
@@ -101,53 +107,49 @@ __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
   float sums[MOST_WIDTH][N] = {};
   if (!share.empty(p)) {
     const T* x = p.x + share.channel;
-    Taps<N, MOST_WIDTH> taps;
-    taps.load(p.weight, share.channel, width);
+    const T* dy_rows = p.dy + share.channel;
+    const Taps<N, MOST_WIDTH, EXACT> taps(p.weight, share.channel, width);
     SequenceWalk walk(p.offsets, p.sequences, share.first);
-    Pack<T, N> window[BEFORE + CONV_STEP];
+    Pack<T, N> window[BEFORE + CONV_STEP], next[CONV_STEP], next_dy[CONV_STEP];
 #pragma unroll
     for (int i = 0; i < BEFORE; ++i) {
       const int64_t t = share.first - BEFORE + i;
       window[i] = t >= 0 ? Pack<T, N>::load(x + t * p.x_stride) : zeros<T, N>();
     }
+    load_step(next, x, p.x_stride, share.first, share.last);
+    load_step(next_dy, dy_rows, p.dy_stride, share.first, share.last);
     for (int64_t t0 = share.first; t0 < share.last; t0 += CONV_STEP) {
       Pack<T, N> dy[CONV_STEP];
 #pragma unroll
-      for (int b = 0; b < CONV_STEP; ++b) {
-        if (t0 + b >= share.last) continue;
-        window[BEFORE + b] = Pack<T, N>::load(x + (t0 + b) * p.x_stride);
-        dy[b] = Pack<T, N>::load(p.dy + (t0 + b) * p.dy_stride + share.channel);
-      }
+      for (int b = 0; b < CONV_STEP; ++b) window[BEFORE + b] = next[b], dy[b] = next_dy[b];
+      load_step(next, x, p.x_stride, t0 + CONV_STEP, share.last);
+      load_step(next_dy, dy_rows, p.dy_stride, t0 + CONV_STEP, share.last);
       walk.advance_to(p.offsets, t0);
-      const bool inside = t0 - width + 1 >= walk.begin && t0 + CONV_STEP <= walk.end;
+      const int64_t end = walk.end < share.last ? walk.end : share.last;
+      if (t0 - width + 1 >= walk.begin && t0 + CONV_STEP <= end) {
 #pragma unroll
-      for (int b = 0; b < CONV_STEP; ++b) {
-        const int64_t t = t0 + b;
-        if (t >= share.last) continue;
-        float u[N] = {}, du[N];
-        if (inside) {
+        for (int b = 0; b < CONV_STEP; ++b) {
+          float u[N], du[N];
+          taps.convolve(&window[b], u);
+          output_gradient(p, t0 + b, share.channel, dy[b], u, du);
 #pragma unroll
           for (int j = 0; j < MOST_WIDTH; ++j) {
-            if (!taps.used(j, width)) continue;
-#pragma unroll
-            for (int i = 0; i < N; ++i) u[i] = fmaf(taps.tap[j][i], window[b + j][i], u[i]);
+            if (taps.used(j)) add_product(du, window[b + j], sums[j]);
           }
-        } else {
-          walk.advance_to(p.offsets, t);
-          convolve(p, walk.s, t, share.channel, u);
         }
-        output_gradient(p, t, share.channel, dy[b], u, du);
-        if (partial == nullptr) continue;
+      } else {
+#pragma unroll 1
+        for (int64_t t = t0; t < t0 + CONV_STEP && t < share.last; ++t) {
+          walk.advance_to(p.offsets, t);
+          float u[N], du[N];
+          convolve(p, walk.s, t, share.channel, u);
+          output_gradient(p, t, share.channel, Pack<T, N>::load(dy_rows + t * p.dy_stride), u, du);
 #pragma unroll
-        for (int j = 0; j < MOST_WIDTH; ++j) {
-          if (!taps.used(j, width)) continue;
-          Pack<T, N> row = window[b + j];
-          if (!inside) {
-            const T* from = input_row(p, walk.s, t - (MOST_WIDTH - 1) + j);
-            row = from != nullptr ? Pack<T, N>::load(from + share.channel) : zeros<T, N>();
+          for (int j = 0; j < MOST_WIDTH; ++j) {
+            if (!taps.used(j)) continue;
+            const T* row = input_row(p, walk.s, t - BEFORE + j);
+            if (row != nullptr) add_product(du, Pack<T, N>::load(row + share.channel), sums[j]);
           }
-#pragma unroll
-          for (int i = 0; i < N; ++i) sums[j][i] = fmaf(du[i], row[i], sums[j][i]);
         }
       }
 #pragma unroll
@@ -222,48 +224,44 @@ __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
 }
 
 // window[i] is du of token t0 + i: a step of CONV_STEP tokens and those after it.
-template <class T, int N, int MOST_WIDTH>
+template <class T, int N, int MOST_WIDTH, bool EXACT>
 __global__ void __launch_bounds__(CONV_LANES* CONV_RUNS)
     input_windowed(const __grid_constant__ ShortConvolutionBackward<T> p, int64_t run_tokens) {
   constexpr int AFTER = MOST_WIDTH - 1;
   const ConvolutionShare share(p, N, run_tokens);
   if (share.empty(p)) return;
-  const int width = static_cast<int>(p.width);
   const T* du = p.du + share.channel;
-  Taps<N, MOST_WIDTH> taps;
-  taps.load(p.weight, share.channel, width);
+  const Taps<N, MOST_WIDTH, EXACT> taps(p.weight, share.channel, static_cast<int>(p.width));
   SequenceWalk walk(p.offsets, p.sequences, share.first);
-  Pack<T, N> window[AFTER + CONV_STEP];
+  Pack<T, N> window[AFTER + CONV_STEP], next[CONV_STEP];
 #pragma unroll
   for (int i = 0; i < AFTER; ++i) {
     if (share.first + i < p.tokens) window[i] = Pack<T, N>::load(du + (share.first + i) * p.channels);
   }
+  load_step(next, du, p.channels, share.first + AFTER, p.tokens);
   for (int64_t t0 = share.first; t0 < share.last; t0 += CONV_STEP) {
 #pragma unroll
-    for (int b = 0; b < CONV_STEP; ++b) {
-      const int64_t t = t0 + AFTER + b;
-      if (t < p.tokens) window[AFTER + b] = Pack<T, N>::load(du + t * p.channels);
-    }
+    for (int b = 0; b < CONV_STEP; ++b) window[AFTER + b] = next[b];
+    load_step(next, du, p.channels, t0 + CONV_STEP + AFTER, p.tokens);
     walk.advance_to(p.offsets, t0);
-    const bool inside = t0 + CONV_STEP + width - 1 <= walk.end;
+    if (t0 + CONV_STEP <= share.last && t0 + CONV_STEP + p.width - 1 <= walk.end) {
 #pragma unroll
-    for (int b = 0; b < CONV_STEP; ++b) {
-      const int64_t t = t0 + b;
-      if (t >= share.last) continue;
-      float gradient[N] = {};
-      if (inside) {
+      for (int b = 0; b < CONV_STEP; ++b) {
+        float gradient[N] = {};
 #pragma unroll
         for (int j = 0; j < MOST_WIDTH; ++j) {
-          if (!taps.used(j, width)) continue;
-#pragma unroll
-          for (int i = 0; i < N; ++i)
-            gradient[i] = fmaf(taps.tap[j][i], window[b + AFTER - j][i], gradient[i]);
+          if (taps.used(j)) add_product(taps.tap[j], window[b + AFTER - j], gradient);
         }
-      } else {
-        walk.advance_to(p.offsets, t);
-        input_gradient(p, walk.s, t, share.channel, gradient);
+        store_input_gradient(p, t0 + b, share.channel, gradient);
       }
-      store_input_gradient(p, t, share.channel, gradient);
+    } else {
+#pragma unroll 1
+      for (int64_t t = t0; t < t0 + CONV_STEP && t < share.last; ++t) {
+        walk.advance_to(p.offsets, t);
+        float gradient[N];
+        input_gradient(p, walk.s, t, share.channel, gradient);
+        store_input_gradient(p, t, share.channel, gradient);
+      }
     }
 #pragma unroll
     for (int i = 0; i < AFTER; ++i) window[i] = window[i + CONV_STEP];
@@ -284,7 +282,7 @@ __global__ void __launch_bounds__(STATE_THREADS)
 
 template <class T>
 void launch_output_gradient(const ShortConvolutionBackward<T>& p, const Runs& runs) {
-  constexpr int N = PACK<T>;
+  constexpr int N = CONV_PACK;
   const dim3 block(CONV_LANES, CONV_RUNS);
   const dim3 grid = convolution_grid(p.channels, runs.windowed ? N : 1, runs.count());
   float* partial = p.dweight != nullptr ? static_cast<float*>(p.workspace) : nullptr;
@@ -292,10 +290,10 @@ void launch_output_gradient(const ShortConvolutionBackward<T>& p, const Runs& ru
     output_any<T><<<grid, block, 0, p.stream>>>(p, runs.tokens);
     SLUICE_CHECK_LAUNCH("short_convolution_backward");
     if (partial != nullptr) weight_any<T><<<grid, block, 0, p.stream>>>(p, runs.tokens * CONV_RUNS, partial);
-  } else if (p.width <= 4) {
-    output_windowed<T, N, 4><<<grid, block, 0, p.stream>>>(p, runs.tokens, partial);
+  } else if (p.width == kUsualWidth) {
+    output_windowed<T, N, kUsualWidth, true><<<grid, block, 0, p.stream>>>(p, runs.tokens, partial);
   } else {
-    output_windowed<T, N, 8><<<grid, block, 0, p.stream>>>(p, runs.tokens, partial);
+    output_windowed<T, N, kWidestWindow, false><<<grid, block, 0, p.stream>>>(p, runs.tokens, partial);
   }
   SLUICE_CHECK_LAUNCH("short_convolution_backward");
   if (partial == nullptr) return;
@@ -304,16 +302,16 @@ void launch_output_gradient(const ShortConvolutionBackward<T>& p, const Runs& ru
 
 template <class T>
 void launch_input_gradient(const ShortConvolutionBackward<T>& p, const Runs& runs) {
-  constexpr int N = PACK<T>;
+  constexpr int N = CONV_PACK;
   const dim3 block(CONV_LANES, CONV_RUNS);
   const bool windowed = runs.windowed && p.dy != nullptr;
   const dim3 grid = convolution_grid(p.channels, windowed ? N : 1, runs.count());
   if (!windowed) {
     input_any<T><<<grid, block, 0, p.stream>>>(p, runs.tokens);
-  } else if (p.width <= 4) {
-    input_windowed<T, N, 4><<<grid, block, 0, p.stream>>>(p, runs.tokens);
+  } else if (p.width == kUsualWidth) {
+    input_windowed<T, N, kUsualWidth, true><<<grid, block, 0, p.stream>>>(p, runs.tokens);
   } else {
-    input_windowed<T, N, 8><<<grid, block, 0, p.stream>>>(p, runs.tokens);
+    input_windowed<T, N, kWidestWindow, false><<<grid, block, 0, p.stream>>>(p, runs.tokens);
   }
   SLUICE_CHECK_LAUNCH("short_convolution_backward's input gradient");
 }

@@ -11,9 +11,10 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     forward(const __grid_constant__ GatedHeadNormForward<T> p, int lanes) {
   const int lane = threadIdx.x % lanes;
   const int64_t item = static_cast<int64_t>(blockIdx.x) * (HEAD_THREADS / lanes) + threadIdx.x / lanes;
-  const bool active = item < p.rows * p.heads;
-  const int64_t row = active ? item / p.heads : 0, head = active ? item % p.heads : 0;
-  const int64_t D = active ? p.head_size : 0, start = head * p.head_size;
+  const int64_t items = p.rows * p.heads;
+  const bool active = item < items;
+  const HeadPlace place(active ? item : 0, items, p.heads);
+  const int64_t row = place.row, D = active ? p.head_size : 0, start = place.head * p.head_size;
   Pack<T, N> o[KEPT], gate[KEPT];
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     for (int j = 0; j < N; ++j) {
       float value = o[k][j] * rstd;
       if (p.weight != nullptr) value *= weight[j];
-      if (p.gate != nullptr) value *= gate[k][j] * sigmoid(gate[k][j]);
+      if (p.gate != nullptr) value *= gate[k][j] * sigmoid<T>(gate[k][j]);
       y[j] = value;
     }
     Pack<T, N>::of(y).store(p.y + row * p.y_stride + start + i);

@@ -9,8 +9,24 @@
 
 namespace sluice::kernels {
 
-inline constexpr int HEAD_THREADS = 256;
+inline constexpr int HEAD_THREADS = 128;
 inline constexpr int64_t kLargestNormedHead = 1024;
+
+// Where an item, a head of a row, lies. Most counts fit 32 bits, where a division takes a fifth of the time.
+struct HeadPlace {
+  int64_t row, head;
+
+  __device__ __forceinline__ HeadPlace(int64_t item, int64_t items, int64_t heads) {
+    if (items <= 0xffffffffll) {
+      const uint32_t place = static_cast<uint32_t>(item), divisor = static_cast<uint32_t>(heads);
+      row = place / divisor;
+      head = place % divisor;
+    } else {
+      row = item / heads;
+      head = item % heads;
+    }
+  }
+};
 
 // Calls body.template operator()<N, KEPT>(lanes) for heads of D elements.
 template <class T, class Body>

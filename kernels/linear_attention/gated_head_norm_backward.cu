@@ -8,58 +8,77 @@
 namespace sluice::kernels {
 namespace {
 
-// Four blocks on each of 132 multiprocessors. Fixed, so that the order of the weight gradient's sum is.
-constexpr int64_t MOST_BLOCKS = 528;
-
+// As many blocks as 132 multiprocessors hold, four each, or three of large heads, which take more registers.
+// Fixed, so that the order of the weight gradient's sum is.
 template <class T>
 int64_t blocks_of(const GatedHeadNormBackward<T>& p) {
-  // At most so many blocks have work, whatever the number of lanes a head takes.
-  return std::min(MOST_BLOCKS, (p.rows * p.heads + HEAD_THREADS / WARP - 1) / (HEAD_THREADS / WARP));
+  const int64_t most = p.head_size > WARP * 2 * PACK<T> ? 396 : 528;
+  // At most so many have work, whatever the number of lanes a head takes.
+  return std::min(most, (p.rows * p.heads + HEAD_THREADS / WARP - 1) / (HEAD_THREADS / WARP));
 }
 
 template <class T, int N>
 struct HeadPack {
-  Pack<T, N> o, gate, dy, d_o, dgate;
+  Pack<T, N> o, gate, dy;
 
   __device__ __forceinline__ void load(const GatedHeadNormBackward<T>& p, int64_t row, int64_t column) {
     o = Pack<T, N>::load(p.o + row * p.o_stride + column);
     dy = Pack<T, N>::load(p.dy + row * p.dy_stride + column);
     if (p.gate != nullptr) gate = Pack<T, N>::load(p.gate + row * p.gate_stride + column);
-    if (p.d_o != nullptr && p.accumulate_d_o) d_o = Pack<T, N>::load(p.d_o + row * p.d_o_stride + column);
-    if (p.dgate != nullptr && p.accumulate_dgate) {
-      dgate = Pack<T, N>::load(p.dgate + row * p.dgate_stride + column);
-    }
   }
 };
 
-// The gate's part, with n = o * rstd, z = n * weight and y = z * SiLU(gate): writes dgate, gives dz and adds
-// dz * n to dweight. Returns the pack's part of sum(dz * weight * o).
 template <class T, int N>
-__device__ __forceinline__ float gate_gradient(const GatedHeadNormBackward<T>& p, const HeadPack<T, N>& head,
-                                               const Pack<T, N>& weight, float rstd, int64_t row,
-                                               int64_t column, float (&dz)[N], float (&dweight)[N]) {
-  float sum = 0;
-  float dgate[N];
+__device__ __forceinline__ Pack<T, N> weight_at(const GatedHeadNormBackward<T>& p, int64_t i) {
+  if (p.weight != nullptr) return Pack<T, N>::load(p.weight + i);
+  float ones[N];
 #pragma unroll
-  for (int j = 0; j < N; ++j) {
-    const float w = p.weight != nullptr ? weight[j] : 1.0f;
-    dz[j] = head.dy[j];
-    if (p.gate != nullptr) {
-      const float gate = head.gate[j], s = sigmoid(gate);
-      const float gradient = head.dy[j] * (head.o[j] * rstd * w) * s * (1.0f + gate * (1.0f - s));
-      dgate[j] = p.accumulate_dgate ? head.dgate[j] + gradient : gradient;
-      dz[j] *= gate * s;
-    }
-    dweight[j] += dz[j] * head.o[j] * rstd;
-    sum += dz[j] * w * head.o[j];
+  for (int j = 0; j < N; ++j) ones[j] = 1.0f;
+  return Pack<T, N>::of(ones);
+}
+
+// to = gradient, or += gradient
+template <class T, int N>
+__device__ __forceinline__ void store_gradient(T* to, bool accumulate, float (&gradient)[N]) {
+  if (accumulate) {
+    const auto old = Pack<T, N>::load(to);
+#pragma unroll
+    for (int j = 0; j < N; ++j) gradient[j] += old[j];
   }
-  if (p.dgate != nullptr) Pack<T, N>::of(dgate).store(p.dgate + row * p.dgate_stride + column);
-  return sum;
+  Pack<T, N>::of(gradient).store(to);
+}
+
+// The gate's part, with n = o * rstd, z = n * weight and y = z * SiLU(gate): writes dgate, gives dz and adds
+// dz * n to dweight.
+template <class T, int N>
+__device__ __forceinline__ void gate_gradient(const GatedHeadNormBackward<T>& p, const HeadPack<T, N>& head,
+                                              const Pack<T, N>& weight, float rstd, int64_t row,
+                                              int64_t column, float (&dz)[N], float (&dweight)[N]) {
+  if (p.gate == nullptr) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) dz[j] = head.dy[j];
+  } else {
+    float dgate[N];
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const float gate = head.gate[j], s = sigmoid<T>(gate), dy = head.dy[j];
+      dz[j] = dy * gate * s;
+      // SiLU'(gate) = s + gate * s * (1 - s)
+      dgate[j] = dy * (head.o[j] * rstd) * weight[j] * fmaf(gate * s, 1.0f - s, s);
+    }
+    if (p.dgate != nullptr) {
+      store_gradient<T, N>(p.dgate + row * p.dgate_stride + column, p.accumulate_dgate, dgate);
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < N; ++j) dweight[j] = fmaf(dz[j] * rstd, head.o[j], dweight[j]);
 }
 
 // Groups of lanes walk over the heads of all rows. partial [blocks, D], or null.
 template <class T, int N, int KEPT>
-__global__ void __launch_bounds__(HEAD_THREADS)
+__global__ void __launch_bounds__(HEAD_THREADS, KEPT* N <= 16 ? 4
+                                                : KEPT <= 4   ? 3
+                                                              : 2)
     backward(const __grid_constant__ GatedHeadNormBackward<T> p, int lanes, float* partial) {
   __shared__ float shared[HEAD_THREADS * KEPT * N];
   const int lane = threadIdx.x % lanes, group = threadIdx.x / lanes, groups = HEAD_THREADS / lanes;
@@ -69,7 +88,8 @@ __global__ void __launch_bounds__(HEAD_THREADS)
        first += static_cast<int64_t>(gridDim.x) * groups) {
     const bool active = first + group < items;
     const int64_t item = active ? first + group : 0, D = active ? head_size : 0;
-    const int64_t row = item / p.heads, start = item % p.heads * head_size;
+    const HeadPlace place(item, items, p.heads);
+    const int64_t row = place.row, start = place.head * head_size;
     const float rstd = p.rstd[item];
     HeadPack<T, N> head[KEPT];
 #pragma unroll
@@ -83,9 +103,13 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     for (int k = 0; k < KEPT; ++k) {
       const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
       if (i >= D) continue;
-      Pack<T, N> weight;
-      if (p.weight != nullptr) weight = Pack<T, N>::load(p.weight + i);
-      sum += gate_gradient(p, head[k], weight, rstd, row, start + i, dz[k], dweight[k]);
+      const auto weight = weight_at<T, N>(p, i);
+      gate_gradient(p, head[k], weight, rstd, row, start + i, dz[k], dweight[k]);
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        dz[k][j] *= weight[j];
+        sum = fmaf(dz[k][j], head[k].o[j], sum);
+      }
     }
     if (p.d_o == nullptr) continue;
     // With dn = dz * weight: do = rstd * (dn - n * mean(dn * n)).
@@ -95,16 +119,10 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     for (int k = 0; k < KEPT; ++k) {
       const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
       if (i >= D) continue;
-      Pack<T, N> weight;
       float d_o[N];
-      if (p.weight != nullptr) weight = Pack<T, N>::load(p.weight + i);
 #pragma unroll
-      for (int j = 0; j < N; ++j) {
-        const float dn = p.weight != nullptr ? dz[k][j] * weight[j] : dz[k][j];
-        const float gradient = rstd * dn - projection * head[k].o[j];
-        d_o[j] = p.accumulate_d_o ? head[k].d_o[j] + gradient : gradient;
-      }
-      Pack<T, N>::of(d_o).store(p.d_o + row * p.d_o_stride + start + i);
+      for (int j = 0; j < N; ++j) d_o[j] = rstd * dz[k][j] - projection * head[k].o[j];
+      store_gradient<T, N>(p.d_o + row * p.d_o_stride + start + i, p.accumulate_d_o, d_o);
     }
   }
   if (partial == nullptr) return;

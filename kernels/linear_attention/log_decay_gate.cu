@@ -7,8 +7,9 @@ namespace sluice::kernels {
 namespace {
 
 // Both passes must round alike, so that a value on the clamp is judged the same.
+template <class T>
 __device__ __forceinline__ float unclamped(float a, float inverse_normalizer) {
-  return -softplus(-a) * inverse_normalizer;
+  return -softplus<T>(-a) * inverse_normalizer;
 }
 
 template <class T>
@@ -29,7 +30,7 @@ struct Forward {
     float g[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const float value = unclamped(loaded.a[i], inverse_normalizer);
+      const float value = unclamped<T>(loaded.a[i], inverse_normalizer);
       g[i] = value < clamp_min ? clamp_min : value;  // NaN stays
     }
     Pack<T, N>::of(g).store(p.g + row * p.g_stride + column);
@@ -59,8 +60,8 @@ struct Backward {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float a = loaded.a[i];
-      float gradient = loaded.dg[i] * sigmoid(-a) * inverse_normalizer;
-      if (unclamped(a, inverse_normalizer) < clamp_min) gradient = 0;
+      float gradient = loaded.dg[i] * sigmoid<T>(-a) * inverse_normalizer;
+      if (unclamped<T>(a, inverse_normalizer) < clamp_min) gradient = 0;
       da[i] = p.accumulate_da ? loaded.da[i] + gradient : gradient;
     }
     Pack<T, N>::of(da).store(p.da + row * p.da_stride + column);

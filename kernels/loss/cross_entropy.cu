@@ -2,6 +2,7 @@
 
 #include "core/cuda_check.h"
 #include "kernels/common/device_types.cuh"
+#include "kernels/common/math.cuh"
 #include "kernels/common/reduce.cuh"
 #include "kernels/loss/cross_entropy.h"
 
@@ -9,32 +10,23 @@ namespace sluice::kernels {
 namespace {
 
 constexpr int MOST_THREADS = 1024;
-constexpr float kLog2E = 1.44269504f;
-
 // Packs of a row that one thread keeps in registers.
 constexpr int KEPT = 8;
 
-__device__ __forceinline__ float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// exp(z - maximum), given maximum * log2(e).
-__device__ __forceinline__ float exponential(float z, float scaled_maximum) {
-  return power_of_two(fmaf(z, kLog2E, -scaled_maximum));
+// exp(z - maximum). The difference is taken first: it is exact near the maximum, however large that is.
+__device__ __forceinline__ float shifted_exponential(float z, float maximum) {
+  return fast_power_of_two((z - maximum) * kLog2E);
 }
 
 // The row's logits after their softmax is known: writes the gradient of the pack at `column`.
 template <class T, int N>
 __device__ __forceinline__ void store_gradient(const CrossEntropyParams<T>& p, const Pack<T, N>& z, T* row,
-                                               int64_t column, int64_t label, float scaled_maximum,
-                                               float factor) {
+                                               int64_t column, int64_t label, float maximum, float factor) {
   const auto scale = static_cast<float>(p.gradient_scale);
   float dz[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    const float probability = exponential(z[i], scaled_maximum) * factor;
+    const float probability = shifted_exponential(z[i], maximum) * factor;
     dz[i] = column + i == label ? probability - scale : probability;
   }
   Pack<T, N>::of(dz).store(row + column);
@@ -80,14 +72,13 @@ __global__ void __launch_bounds__(MOST_THREADS) loss_kept(const __grid_constant_
     for (int i = 0; i < N; ++i) maximum = fmaxf(maximum, z[k][i]);
   }
   maximum = reduce_block<Maximum>(maximum, maxima);
-  const float scaled_maximum = maximum * kLog2E;
   float sum = 0;
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
     if (column >= p.columns) continue;
 #pragma unroll
-    for (int i = 0; i < N; ++i) sum += exponential(z[k][i], scaled_maximum);
+    for (int i = 0; i < N; ++i) sum += shifted_exponential(z[k][i], maximum);
   }
   sum = reduce_block<Sum>(sum, sums);
   if (threadIdx.x == 0) p.nll[blockIdx.x] = logf(sum) + (maximum - z_label);
@@ -96,7 +87,7 @@ __global__ void __launch_bounds__(MOST_THREADS) loss_kept(const __grid_constant_
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-    if (column < p.columns) store_gradient(p, z[k], row, column, label, scaled_maximum, factor);
+    if (column < p.columns) store_gradient(p, z[k], row, column, label, maximum, factor);
   }
 }
 
@@ -117,20 +108,19 @@ __global__ void __launch_bounds__(MOST_THREADS) loss_looped(const __grid_constan
     for (int i = 0; i < N; ++i) maximum = fmaxf(maximum, z[i]);
   }
   maximum = reduce_block<Maximum>(maximum, maxima);
-  const float scaled_maximum = maximum * kLog2E;
   float sum = 0;
 #pragma unroll 4
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
     const auto z = Pack<T, N>::load(row + column);
 #pragma unroll
-    for (int i = 0; i < N; ++i) sum += exponential(z[i], scaled_maximum);
+    for (int i = 0; i < N; ++i) sum += shifted_exponential(z[i], maximum);
   }
   sum = reduce_block<Sum>(sum, sums);
   if (threadIdx.x == 0) p.nll[blockIdx.x] = logf(sum) + (maximum - z_label);
   if (!p.want_gradient) return;
   const float factor = static_cast<float>(p.gradient_scale) / sum;
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
-    store_gradient(p, Pack<T, N>::load(row + column), row, column, label, scaled_maximum, factor);
+    store_gradient(p, Pack<T, N>::load(row + column), row, column, label, maximum, factor);
   }
 }
 

@@ -16,9 +16,25 @@ __device__ __forceinline__ float rstd_of(float squares, int64_t columns, double 
   return 1.0f / sqrtf(squares / static_cast<float>(columns) + static_cast<float>(eps));
 }
 
+// The residual sum of a pack in float: what is normalised. Only what is kept of it is rounded to T.
+template <class T, int N>
+__device__ __forceinline__ void residual_sum(const Pack<T, N>& x, const Pack<T, N>& delta, bool has_delta,
+                                             float (&h)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) h[i] = has_delta ? x[i] + delta[i] : x[i];
+}
+
+template <int N>
+__device__ __forceinline__ float squares_of(const float (&h)[N]) {
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < N; ++i) squares += h[i] * h[i];
+  return squares;
+}
+
 // y = h * rstd * weight for the pack at `column`.
 template <class T, int N>
-__device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, const Pack<T, N>& h, float rstd,
+__device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, const float (&h)[N], float rstd,
                                                  int64_t row, int64_t column) {
   float y[N];
   if (p.weight != nullptr) {
@@ -32,47 +48,36 @@ __device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, con
   Pack<T, N>::of(y).store(p.y + row * p.columns + column);
 }
 
-// h += delta where there is one, rounded to T; returns the sum of h's squares.
-template <class T, int N>
-__device__ __forceinline__ float add_and_square(Pack<T, N>& h, const Pack<T, N>& delta, bool has_delta) {
-  if (has_delta) {
-    float sum[N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) sum[i] = h[i] + delta[i];
-    h = Pack<T, N>::of(sum);
-  }
-  float squares = 0;
-#pragma unroll
-  for (int i = 0; i < N; ++i) squares += h[i] * h[i];
-  return squares;
-}
-
 // One block a row, held in registers: every element is read once.
 template <class T, int N>
 __global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_constant__ RmsNormForward<T> p) {
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
-  Pack<T, N> h[KEPT], delta[KEPT];
+  const bool has_delta = p.delta != nullptr;
+  Pack<T, N> x[KEPT], delta[KEPT];
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
     if (column >= p.columns) continue;
-    h[k] = Pack<T, N>::load(p.x + row * p.x_stride + column);
-    if (p.delta != nullptr) delta[k] = Pack<T, N>::load(p.delta + row * p.columns + column);
+    x[k] = Pack<T, N>::load(p.x + row * p.x_stride + column);
+    if (has_delta) delta[k] = Pack<T, N>::load(p.delta + row * p.columns + column);
   }
-  float squares = 0;
+  float squares = 0, h[N];
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
     if (column >= p.columns) continue;
-    squares += add_and_square(h[k], delta[k], p.delta != nullptr);
-    if (p.delta != nullptr) h[k].store(p.h + row * p.columns + column);
+    residual_sum(x[k], delta[k], has_delta, h);
+    squares += squares_of(h);
+    if (has_delta) Pack<T, N>::of(h).store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-    if (column < p.columns) store_normalised(p, h[k], rstd, row, column);
+    if (column >= p.columns) continue;
+    residual_sum(x[k], delta[k], has_delta, h);
+    store_normalised(p, h, rstd, row, column);
   }
   if (p.rstd != nullptr && threadIdx.x == 0) p.rstd[row] = rstd;
 }
@@ -83,20 +88,22 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_looped(const __grid_cons
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
-  const T* x = p.x + row * p.x_stride;
-  float squares = 0;
-  for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
-    auto h = Pack<T, N>::load(x + column);
+  const bool has_delta = p.delta != nullptr;
+  const auto load = [&](int64_t column, float(&h)[N]) {
     Pack<T, N> delta;
-    if (p.delta != nullptr) delta = Pack<T, N>::load(p.delta + row * p.columns + column);
-    squares += add_and_square(h, delta, p.delta != nullptr);
-    if (p.delta != nullptr) h.store(p.h + row * p.columns + column);
+    if (has_delta) delta = Pack<T, N>::load(p.delta + row * p.columns + column);
+    residual_sum(Pack<T, N>::load(p.x + row * p.x_stride + column), delta, has_delta, h);
+  };
+  float squares = 0, h[N];
+  for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
+    load(column, h);
+    squares += squares_of(h);
+    if (has_delta) Pack<T, N>::of(h).store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
-  // Each thread reads what it wrote itself.
-  const T* from = p.delta != nullptr ? p.h + row * p.columns : x;
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
-    store_normalised(p, Pack<T, N>::load(from + column), rstd, row, column);
+    load(column, h);
+    store_normalised(p, h, rstd, row, column);
   }
   if (p.rstd != nullptr && threadIdx.x == 0) p.rstd[row] = rstd;
 }

@@ -1,7 +1,7 @@
 // RMSNorm over rows, with an optional residual addition in front (Zhang and Sennrich 2019, eq. 4):
 //   h = x + delta (or x);   y = h * rstd * weight,   rstd = (mean(h^2) + eps)^-1/2 over the columns.
-// On the CPU each row's sums accumulate in double, those over rows in T; on CUDA in float. h is rounded to T
-// before it is normalised.
+// On the CPU each row's sums accumulate in double, those over rows in T; on CUDA in float. What is
+// normalised is the sum in float, before it is rounded to be kept as h.
 #pragma once
 
 #include <cstdint>

@@ -1,59 +1,77 @@
 #include "kernels/rope/rotary.h"
 
-#include "kernels/common/rows.cuh"
+#include <algorithm>
+
+#include "core/cuda_check.h"
+#include "kernels/common/device_types.cuh"
 
 namespace sluice::kernels {
 namespace {
 
-// Columns run over the pairs of all heads: heads * half of them.
-template <class T>
-struct Turn {
-  RotaryParams<T> p;
+constexpr int THREADS = 256;
+// Heads a thread turns by the same angles: a table entry is read once for them.
+constexpr int HEADS_TOGETHER = 2;
 
-  template <int N>
-  struct Loaded {
-    Pack<float, N> cosine, sine;
-    Pack<T, N> first, second, old_first, old_second;
-  };
-  // Where the pair's first element lies in a row.
-  __device__ int64_t first_of(int64_t column) const {
-    const auto pair = static_cast<uint32_t>(column), half = static_cast<uint32_t>(p.half);
-    return column + static_cast<int64_t>(pair / half) * p.half;
-  }
-  template <int N>
-  __device__ Loaded<N> load(int64_t row, int64_t column) const {
-    Loaded<N> loaded;
-    const int64_t at = first_of(column);
-    const int64_t angle =
-        p.place[row] * p.half + static_cast<uint32_t>(column) % static_cast<uint32_t>(p.half);
-    const T* x = p.x + row * p.x_stride + at;
-    loaded.first = Pack<T, N>::load(x);
-    loaded.second = Pack<T, N>::load(x + p.half);
-    loaded.cosine = Pack<float, N>::load(p.cosines + angle);
-    loaded.sine = Pack<float, N>::load(p.sines + angle);
-    if (p.accumulate) {
-      const T* y = p.y + row * p.y_stride + at;
-      loaded.old_first = Pack<T, N>::load(y);
-      loaded.old_second = Pack<T, N>::load(y + p.half);
-    }
-    return loaded;
-  }
-  template <int N>
-  __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    float first[N], second[N];
+// A thread owns N pairs of HEADS_TOGETHER heads of a row; neighbours own neighbouring pairs, then
+// neighbouring heads.
+template <class T, int N>
+__global__ void __launch_bounds__(THREADS)
+    turn(const __grid_constant__ RotaryParams<T> p, int32_t packs, int32_t groups) {
+  const int32_t index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= packs * groups) return;
+  const int32_t head = index / packs;
+  const int64_t pair = static_cast<int64_t>(index % packs) * N;
+  for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < p.rows;
+       row += static_cast<int64_t>(gridDim.y) * blockDim.y) {
+    const int64_t angle = p.place[row] * p.half + pair;
+    const T* x = p.x + row * p.x_stride + pair;
+    T* y = p.y + row * p.y_stride + pair;
+    Pack<T, N> first[HEADS_TOGETHER], second[HEADS_TOGETHER];
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float cosine = loaded.cosine[i], sine = p.inverse ? -loaded.sine[i] : loaded.sine[i];
-      const float a = loaded.first[i] * cosine - loaded.second[i] * sine;
-      const float b = loaded.second[i] * cosine + loaded.first[i] * sine;
-      first[i] = p.accumulate ? loaded.old_first[i] + a : a;
-      second[i] = p.accumulate ? loaded.old_second[i] + b : b;
+    for (int u = 0; u < HEADS_TOGETHER; ++u) {
+      const int64_t h = head + u * groups, at = h * 2 * p.half;
+      if (h >= p.heads) continue;
+      first[u] = Pack<T, N>::load(x + at);
+      second[u] = Pack<T, N>::load(x + at + p.half);
     }
-    T* y = p.y + row * p.y_stride + first_of(column);
-    Pack<T, N>::of(first).store(y);
-    Pack<T, N>::of(second).store(y + p.half);
+    const auto cosine = Pack<float, N>::load(p.cosines + angle), sine = Pack<float, N>::load(p.sines + angle);
+#pragma unroll
+    for (int u = 0; u < HEADS_TOGETHER; ++u) {
+      const int64_t h = head + u * groups, at = h * 2 * p.half;
+      if (h >= p.heads) continue;
+      float a[N], b[N];
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float s = p.inverse ? -sine[i] : sine[i];
+        a[i] = first[u][i] * cosine[i] - second[u][i] * s;
+        b[i] = second[u][i] * cosine[i] + first[u][i] * s;
+      }
+      if (p.accumulate) {
+        const auto old_a = Pack<T, N>::load(y + at), old_b = Pack<T, N>::load(y + at + p.half);
+#pragma unroll
+        for (int i = 0; i < N; ++i) a[i] += old_a[i], b[i] += old_b[i];
+      }
+      Pack<T, N>::of(a).store(y + at);
+      Pack<T, N>::of(b).store(y + at + p.half);
+    }
   }
-};
+}
+
+template <class T, int N>
+void launch(const RotaryParams<T>& p) {
+  const int64_t packs = p.half / N, groups = (p.heads + HEADS_TOGETHER - 1) / HEADS_TOGETHER;
+  const int64_t items = packs * groups;
+  SLUICE_CHECK(items < int64_t{1} << 31, kUsage,
+               "[rotary] {} heads of {} elements: fewer than 2^31 pairs are supported", p.heads, 2 * p.half);
+  int width = 1;
+  while (width < THREADS && width < items) width *= 2;
+  const dim3 block(width, THREADS / width);
+  const int64_t most_tiles = 65535;  // of a grid's second dimension; the kernel loops over the rest
+  const dim3 grid(static_cast<unsigned>((items + width - 1) / width),
+                  static_cast<unsigned>(std::min((p.rows + block.y - 1) / block.y, most_tiles)));
+  turn<T, N><<<grid, block, 0, p.stream>>>(p, static_cast<int32_t>(packs), static_cast<int32_t>(groups));
+  SLUICE_CHECK_LAUNCH("rotary");
+}
 
 }  // namespace
 
@@ -61,11 +79,15 @@ namespace cuda {
 
 template <class T>
 void rotary(const RotaryParams<T>& p) {
+  if (p.rows <= 0 || p.heads <= 0 || p.half <= 0) return;
   constexpr int N = PACK<T>;
-  const int64_t pairs = p.heads * p.half;
   const bool packable = can_pack<N>(p.x, p.x_stride, p.half) && can_pack<N>(p.y, p.y_stride, p.half) &&
                         can_pack<N>(p.cosines, p.half, p.half) && can_pack<N>(p.sines, p.half, p.half);
-  launch_rows<T>(Turn<T>{p}, p.rows, pairs, packable, p.stream, "rotary");
+  if (packable) {
+    launch<T, N>(p);
+  } else {
+    launch<T, 1>(p);
+  }
 }
 
 template void rotary(const RotaryParams<float>&);

@@ -89,11 +89,14 @@ void check_backward(const ConvolutionCase& c, bool has_dy) {
   actual.workspace = workspace.data();
   kernels::cpu::short_convolution_backward(expected);
   kernels::cuda::short_convolution_backward(actual);
-  dx.check("dx");
-  // Wide filters read du back from memory, rounded.
-  const bool from_rounded = std::is_same_v<T, bfloat16>;
-  dweight.check("dweight", from_rounded ? Bound{1e-3, 1e-2} : bound_of<float>());
-  d_initial.check("d_initial_state");
+  // dx is a sum of du, which lies in memory rounded; so is dweight where channels do not pack or filters are
+  // wide.
+  constexpr bool kRounds = std::is_same_v<T, bfloat16>;
+  const Bound sum_of_rounded = kRounds ? Bound{3.4e-3, 4e-2} : bound_of<float>();
+  const bool windowed = c.width <= 8 && c.layout != Layout::kOdd;
+  dx.check("dx", sum_of_rounded);
+  dweight.check("dweight", windowed ? bound_of<float>() : sum_of_rounded);
+  d_initial.check("d_initial_state", sum_of_rounded);
   if (!has_dy || c.accumulate) return;
   check_repeats<float>(start, [&](float* out) {
     actual.dweight = out;

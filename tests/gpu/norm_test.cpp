@@ -45,8 +45,7 @@ void check_forward(const NormCase& c) {
   CHECK(y.is_written());
   y.check("y");
   h.check("h");
-  // The sum x + delta is rounded before its squares are summed.
-  rstd.check("rstd", c.has_delta && std::is_same_v<T, bfloat16> ? Bound{4e-3, 1e-2} : bound_of<float>());
+  rstd.check("rstd");
 }
 
 struct NormGradientCase {
@@ -194,7 +193,9 @@ TEST_CASE("rms_norm_backward") {
   for (const int64_t columns : {1, 17, 64, 1000, 2048, 5632, 8192, 20000}) {
     for (const Layout layout : {Layout::kDense, Layout::kStrided, Layout::kOdd}) {
       for (const bool accumulate : {false, true}) {
-        const NormGradientCase c{columns < 100 ? 5000 : 7,
+        const NormGradientCase c{columns == 1    ? 40
+                                 : columns < 100 ? 5000
+                                                 : 7,
                                  columns,
                                  layout,
                                  true,

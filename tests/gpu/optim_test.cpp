@@ -126,8 +126,9 @@ TEST_CASE("squared_norm") {
     for (const size_t offset : {size_t{0}, size_t{1}}) {
       INFO(count << " elements from " << offset);
       auto values = as_seen_in<float>(random_values(count, 1));
-      double expected = 0;
-      for (const double value : values) expected += value * value;
+      long double sum = 0;
+      for (const double value : values) sum += static_cast<long double>(value) * value;
+      const auto expected = static_cast<double>(sum);
       const Norm norm = device_norm(values, offset);
       CHECK(norm.sum == Approx(expected).epsilon(1e-12));
       CHECK(norm.non_finite == 0);
