@@ -96,7 +96,9 @@ Variable LanguageModel::forward(const Tensor& tokens, const ops::SequenceLayout&
 
 Variable LanguageModel::output_weight() const { return (head_ != nullptr ? head_ : embedding_)->variable(); }
 
-Variable LanguageModel::logits(const Variable& hidden) const { return ops::linear(hidden, output_weight()); }
+Tensor LanguageModel::logits(const Variable& hidden) const {
+  return ops::project(hidden.value(), output_weight().value());
+}
 
 Variable LanguageModel::loss(const Variable& hidden, const Tensor& labels, const LossOptions& options) const {
   ops::LinearCrossEntropyOptions fused;

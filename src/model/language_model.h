@@ -44,8 +44,8 @@ class LanguageModel : public nn::Module {
   // the caller's SelectiveRecomputeScope.)
   Variable forward(const Tensor& tokens, const ops::SequenceLayout& layout, ModelState* state,
                    bool recompute_layers = false) const;
-  // hidden [N, hidden] -> logits [N, vocabulary].
-  Variable logits(const Variable& hidden) const;
+  // hidden [N, hidden] -> logits [N, vocabulary], f32 where the model computes in bf16. No gradient.
+  Tensor logits(const Variable& hidden) const;
   // Cross-entropy of labels i32 [N] under the logits of `hidden`, which never exist whole; a scalar.
   Variable loss(const Variable& hidden, const Tensor& labels, const LossOptions& options = {}) const;
   // -log p(label) for each token, [N]; 0 where the label is ignored. No gradient.

@@ -28,7 +28,8 @@ struct Saved {
   SequenceLayout layout;
   Tensor q, k, v;
   SavedTensor g;
-  Tensor chunk_states;  // on the CPU
+  Tensor chunk_states;   // on the CPU
+  Tensor initial_state;  // on a GPU
 };
 
 Sizes check(const Variable& q, const Variable& k, const Variable& v, const Variable& g,
@@ -129,6 +130,7 @@ void backward(const Saved& saved, BackwardContext& context) {
     p.dv = dv.data<T>(), p.dv_stride = dv.stride();
     p.dg = dg.data<T>(), p.dg_stride = dg.stride();
     p.d_final_state = data_or_null<kernels::accumulate_t<T>>(d_final);
+    p.initial_state = data_or_null<kernels::accumulate_t<T>>(saved.initial_state);
     p.d_initial_state = data_or_null<kernels::accumulate_t<T>>(d_initial);
     p.chunk_states = data_or_null<kernels::accumulate_t<T>>(saved.chunk_states);
     SLUICE_LAUNCH_WITH_SCRATCH(T, saved.q.device(), gated_linear_attention_backward, p);
@@ -160,6 +162,7 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
   }
   dispatch_floating(q.dtype(), kOp, [&]<class T>() {
     kernels::GatedLinearAttentionForward<T> p;
+    p.longest = layout.indices().offsets.longest();
     fill_sizes(p, sizes, layout, q.device());
     fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
     p.o = output.data<T>(), p.o_stride = output.row_stride();
@@ -169,7 +172,7 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
     SLUICE_LAUNCH_WITH_SCRATCH(T, q.device(), gated_linear_attention_forward, p);
   });
   if (!recorded) return {Variable(output), Variable(final_state)};
-  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states};
+  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states, start};
   const auto results =
       Tape::record(kOp, {q, k, v, g, initial_state}, {output, final_state},
                    [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });

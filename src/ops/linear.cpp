@@ -92,4 +92,22 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
                           });
 }
 
+Tensor project(const Tensor& x, const Tensor& weight) {
+  require_rank("project", "x", x, 2);
+  require_rank("project", "weight", weight, 2);
+  require_like("project", "weight", weight, x);
+  SLUICE_CHECK(x.size(1) == weight.size(1), kInternal, "[project] expected x of shape [N, {}], got {}",
+               weight.size(1), x.shape().to_string());
+  const Tensor y = Tensor::empty(Shape{x.size(0), weight.size(0)}, accumulate_dtype(x.dtype()), x.device());
+  dispatch_floating(x.dtype(), "project", [&]<class T>() {
+    kernels::GemmParams<T, kernels::accumulate_t<T>> p;
+    p.m = x.size(0), p.n = weight.size(0), p.k = x.size(1);
+    p.a = x.data<T>(), p.a_stride = x.row_stride();
+    p.b = weight.data<T>(), p.b_stride = weight.row_stride(), p.transpose_b = true;
+    p.c = y.data<kernels::accumulate_t<T>>(), p.c_stride = y.row_stride();
+    SLUICE_LAUNCH_WITH_SCRATCH(T, x.device(), gemm, p);
+  });
+  return y;
+}
+
 }  // namespace sluice::ops

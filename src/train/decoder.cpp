@@ -1,6 +1,7 @@
 #include "train/decoder.h"
 
 #include "core/error.h"
+#include "tensor/launch.h"
 #include "train/window_scorer.h"
 
 namespace sluice {
@@ -11,7 +12,8 @@ Decoder::Decoder(const LanguageModel& model, int64_t rows)
       state_(model.make_state(rows)),
       step_layout_(ops::SequenceLayout::uniform(rows, 1)),
       step_tokens_(Tensor::empty(Shape{rows}, DType::kI32, model.device())),
-      step_logits_(Tensor::empty(Shape{rows, model.config().vocab_size}, model.dtype(), model.device())) {}
+      step_logits_(Tensor::empty(Shape{rows, model.config().vocab_size}, accumulate_dtype(model.dtype()),
+                                 model.device())) {}
 
 std::vector<double> Decoder::advance(std::span<const int32_t> tokens, int64_t segment) {
   const auto length = static_cast<int64_t>(tokens.size()) / rows_;
@@ -42,7 +44,7 @@ Tensor Decoder::pass(const Tensor& tokens, const ops::SequenceLayout& layout) {
   const Variable hidden = model_.forward(tokens, layout, &state_);
   const int64_t length = tokens.numel() / rows_, width = hidden.size(1);
   const Tensor last = hidden.value().view({rows_, length, width}).narrow(1, length - 1, 1);
-  return model_.logits(Variable(last.contiguous().view({rows_, width}))).value();
+  return model_.logits(Variable(last.contiguous().view({rows_, width})));
 }
 
 Tensor Decoder::step(std::span<const int32_t> tokens) {

@@ -8,14 +8,17 @@
 namespace sluice {
 namespace {
 
-// Floats kept for backward of one token in one layer, from what the ops save: two norms (input and output),
-// the mixer's projections, output and gated output, gate and up, their product, and the residual stream.
+// Bytes kept for backward of one token, from what the ops save: the residual stream twice, two norms, the
+// mixer's projections, gates or rotated keys, output and gated output, gate and up, their product; without
+// what is cheap to make again; or the layer's input alone. Within a tenth of what was measured.
 int64_t activation_bytes_per_token(const ModelConfig& model, Recompute recompute, int64_t element) {
-  const int64_t hidden = model.hidden_size;
-  const int64_t layer = 12 * hidden + 4 * model.mlp_width();
-  const int64_t kept = recompute == Recompute::kLayer ? 2 * hidden : layer;
-  // Under recomputation one layer at a time is whole; the head's chunk of logits is counted elsewhere.
-  const int64_t live_layer = recompute == Recompute::kLayer ? layer : 0;
+  const int64_t hidden = model.hidden_size, mlp = model.mlp_width();
+  const int64_t whole = 10 * hidden + 3 * mlp;
+  const int64_t kept = recompute == Recompute::kLayer       ? 2 * hidden
+                       : recompute == Recompute::kSelective ? 13 * hidden / 2 + 2 * mlp
+                                                            : whole;
+  // Under recomputation one layer at a time is whole.
+  const int64_t live_layer = recompute == Recompute::kNone ? 0 : whole;
   return element * (model.num_hidden_layers * kept + live_layer + 4 * hidden);
 }
 
@@ -33,9 +36,9 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   plan.optimizer_bytes = 2 * plan.parameters * master;
   const int64_t segment_tokens =
       run.train.micro_batch_sequences * run.train.sequence_length / run.train.segments;
-  constexpr int64_t kLogitsChunk = int64_t{16} << 20;
+  const int64_t logits_chunk = int64_t{compute_device(run.train) == Device::kCpu ? 16 : 256} << 20;
   plan.activation_bytes = segment_tokens * activation_bytes_per_token(model, run.train.recompute, element) +
-                          model.vocab_size * model.hidden_size * element + kLogitsChunk;
+                          model.vocab_size * model.hidden_size * master + logits_chunk;
   plan.steps = run.train.steps;
   plan.accumulation = accumulation_steps(run.train);
   plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length;

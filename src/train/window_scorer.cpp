@@ -58,8 +58,10 @@ void score_windows(const LanguageModel& model, const TokenStream& tokens, int64_
     }
     const Variable hidden = model.forward(
         token_tensor(model, inputs), ops::SequenceLayout::uniform(rows, count), state ? &*state : nullptr);
-    const std::vector<double> losses =
-        model.token_losses(hidden, token_tensor(model, labels)).to(DType::kF64).to_vector<double>();
+    const std::vector<double> losses = model.token_losses(hidden, token_tensor(model, labels))
+                                           .to(Device::kCpu)
+                                           .to(DType::kF64)
+                                           .to_vector<double>();
     for (int64_t row = 0; row < rows; ++row) {
       const auto of_row =
           std::span(losses).subspan(static_cast<size_t>(row * count), static_cast<size_t>(count));

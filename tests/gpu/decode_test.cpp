@@ -46,7 +46,7 @@ void check_decode(const std::string& json, DType dtype, int64_t steps, double to
   const auto model = model_of(json, dtype);
   const auto tokens = test::random_tokens(steps, kVocabulary, 5);
   const Variable hidden = model->forward(on_gpu(tokens), ops::SequenceLayout::uniform(1, steps), nullptr);
-  const auto whole = model->logits(hidden).value().to(DType::kF32).to(Device::kCpu).to(DType::kF64);
+  const auto whole = model->logits(hidden).to(Device::kCpu).to(DType::kF64);
   ModelState state = model->make_state(1);
   std::vector<double> stepped;
   // A prompt in one piece, then token by token.
@@ -55,7 +55,7 @@ void check_decode(const std::string& json, DType dtype, int64_t steps, double to
     const int64_t count = at == 0 ? kPrompt : 1;
     const std::vector<int32_t> part(tokens.begin() + at, tokens.begin() + at + count);
     const Variable out = model->forward(on_gpu(part), ops::SequenceLayout::uniform(1, count), &state);
-    const auto logits = model->logits(out).value().to(DType::kF32).to_vector<float>();
+    const auto logits = model->logits(out).to_vector<float>();
     stepped.insert(stepped.end(), logits.begin(), logits.end());
     at += count;
   }

@@ -46,7 +46,7 @@ void check_case(const fs::path& folder, DType dtype, double tolerance) {
   const auto layout = ops::SequenceLayout::uniform(golden.rows(), golden.length());
   const int64_t count = golden.rows() * golden.length();
   const Variable hidden = model->forward(golden.tokens.view({count}), layout, nullptr);
-  const Tensor logits = model->logits(hidden).value();
+  const Tensor logits = model->logits(hidden);
   check("logits", logits.view({golden.rows(), golden.length(), golden.config.vocab_size}),
         golden.expected.load("logits", DType::kF64), tolerance);
   const Variable loss = model->loss(hidden, golden.labels.view({count}));
@@ -78,7 +78,7 @@ void check_cached(const fs::path& folder, DType dtype, double tolerance) {
     const auto layout = ops::SequenceLayout::uniform(golden.rows(), end - done);
     const Variable hidden = model->forward(part.view({part.numel()}), layout, &state);
     check(fmt::format("cached logits {} to {}", done, end),
-          model->logits(hidden).value().view({golden.rows(), end - done, golden.config.vocab_size}),
+          model->logits(hidden).view({golden.rows(), end - done, golden.config.vocab_size}),
           expected.narrow(1, done, end - done), tolerance);
     for (size_t layer = 0; layer < state.layers.size(); ++layer) {
       const auto* recurrent = dynamic_cast<const GatedLinearAttentionState*>(state.layers[layer].get());

@@ -84,7 +84,7 @@ std::vector<std::vector<double>> logits_of(const LanguageModel& model, const std
   const auto count = static_cast<int64_t>(tokens.size());
   const Variable hidden =
       model.forward(Tensor::from({count}, tokens), ops::SequenceLayout::uniform(1, count), nullptr);
-  const auto flat = model.logits(hidden).value().to(DType::kF64).to_vector<double>();
+  const auto flat = model.logits(hidden).to(DType::kF64).to_vector<double>();
   std::vector<std::vector<double>> rows;
   const int64_t vocabulary = model.config().vocab_size;
   for (int64_t i = 0; i < count; ++i) {

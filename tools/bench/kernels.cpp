@@ -1,7 +1,9 @@
-// bench kernels: the operations of a step one by one, with the bytes and FLOPs each cannot do without.
+// bench kernels: the operations of a step one by one, with the bytes and FLOPs each cannot do without, and
+// how far their results are from the CPU's in double.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -11,161 +13,154 @@
 #include "config/json.h"
 #include "core/file.h"
 #include "core/random.h"
-#include "ops/gated_activation.h"
-#include "ops/gated_head_norm.h"
-#include "ops/gated_linear_attention.h"
-#include "ops/linear.h"
-#include "ops/linear_cross_entropy.h"
-#include "ops/rms_norm.h"
-#include "ops/softmax_attention.h"
+#include "kernel_cases.h"
 #include "timing.h"
+#include "train/loaded_model.h"
 
 namespace sluice::bench {
 namespace {
 
 struct Options {
-  int64_t sequences = 4, length = 256, hidden = 256, heads = 4, vocabulary = 8192;
+  KernelSizes sizes;
   int repeats = 15;
-  std::string json;
+  std::string device = "auto", dtype = "auto", only, json;
 };
 
-struct Case {
-  std::string name;
-  std::vector<Shape> inputs;  // f32, standard normal
-  std::function<Variable(const std::vector<Variable>&)> run;
-  double flops = 0;  // forward
-  double bytes = 0;  // inputs read and outputs written once, forward
-  double input_scale = 1.0, input_shift = 0.0;
-};
-
-Tensor random_tensor(const Shape& shape, uint64_t stream) {
-  const Tensor tensor = Tensor::empty(shape, DType::kF32, Device::kCpu);
+Tensor random_tensor(const KernelInput& input, uint64_t stream) {
+  const Tensor tensor = Tensor::empty(input.shape, DType::kF32, Device::kCpu);
   const Philox random(3, stream);
-  for (int64_t i = 0; i < tensor.numel(); ++i) tensor.data<float>()[i] = static_cast<float>(random.normal(i));
+  float* values = tensor.data<float>();
+#pragma omp parallel for
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    values[i] = static_cast<float>(random.normal(static_cast<uint64_t>(i)) * input.scale + input.shift);
+  }
   return tensor;
 }
 
-std::vector<Case> cases(const Options& o) {
-  const int64_t n = o.sequences * o.length, c = o.hidden, mlp = 3 * c;
-  const int64_t key = c / 2 / o.heads, value = c / o.heads;
-  const double rows = static_cast<double>(n);
-  const auto layout = ops::SequenceLayout::uniform(o.sequences, o.length);
-  std::vector<Case> all;
-  const auto count = [](std::initializer_list<int64_t> sizes) {
-    double product = 1;
-    for (const int64_t size : sizes) product *= static_cast<double>(size);
-    return product;
-  };
-  all.push_back({"linear C -> 6C",
-                 {{n, c}, {2 * mlp, c}},
-                 [](const auto& in) { return ops::linear(in[0], in[1]); },
-                 2 * count({n, c, 2 * mlp}),
-                 4 * (count({n, c}) + count({c, 2 * mlp}) + count({n, 2 * mlp}))});
-  all.push_back({"add + rms_norm",
-                 {{n, c}, {n, c}, {c}},
-                 [](const auto& in) { return ops::add_rms_norm(in[0], in[1], in[2], 1e-6).normalised; },
-                 5 * count({n, c}),
-                 16 * count({n, c})});
-  all.push_back({"swiglu",
-                 {{n, 2 * mlp}},
-                 [](const auto& in) { return ops::swiglu(in[0]); },
-                 10 * count({n, mlp}),
-                 12 * count({n, mlp})});
-  all.push_back({"gated head norm",
-                 {{n, c}, {n, c}, {value}},
-                 [h = o.heads](const auto& in) { return ops::gated_head_norm(in[0], in[1], in[2], h, 1e-6); },
-                 12 * count({n, c}),
-                 12 * count({n, c})});
-  ops::GatedLinearAttentionOptions gla;
-  gla.heads = gla.kv_heads = o.heads;
-  all.push_back(
-      {"gated linear attention",
-       {{n, c / 2}, {n, c / 2}, {n, c}, {n, c / 2}},
-       [gla, layout](const auto& in) {
-         return ops::gated_linear_attention(in[0], in[1], in[2], in[3], Variable(), layout, gla).output;
-       },
-       5 * rows * count({o.heads, key, value}),
-       4 * rows * count({o.heads, 3 * key + 2 * value}),
-       0.1,
-       -0.5});
-  ops::SoftmaxAttentionOptions attention;
-  attention.heads = attention.kv_heads = o.heads;
-  attention.scale = 0.125;
-  attention.q_offsets = attention.k_offsets = layout.offsets;
-  all.push_back(
-      {"softmax attention",
-       {{n, c}, {n, c}, {n, c}},
-       [attention](const auto& in) { return ops::softmax_attention(in[0], in[1], in[2], attention); },
-       2 * rows * count({o.length, c}),
-       16 * count({n, c})});
-  std::vector<int32_t> labels(static_cast<size_t>(n));
-  for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int32_t>(i * 7919 % o.vocabulary);
-  const Tensor label_tensor = Tensor::from<int32_t>({n}, labels);
-  // Its forward computes the gradients too: three products of N x C x vocabulary.
-  all.push_back(
-      {"linear + cross-entropy",
-       {{n, c}, {o.vocabulary, c}},
-       [label_tensor](const auto& in) { return ops::linear_cross_entropy(in[0], in[1], label_tensor); },
-       2 * count({n, c, o.vocabulary}),
-       4 * (count({n, c}) + count({o.vocabulary, c}))});
-  return all;
+// Inputs rounded to `seen_in`, then held in `dtype`.
+std::vector<Tensor> inputs_of(const KernelCase& item, DType seen_in, DType dtype, Device device) {
+  std::vector<Tensor> values;
+  for (size_t i = 0; i < item.inputs.size(); ++i) {
+    values.push_back(random_tensor(item.inputs[i], i).to(seen_in).to(DType::kF32).to(dtype).to(device));
+  }
+  return values;
 }
 
-struct Row {
+std::vector<Variable> leaves(const KernelCase& item, const std::vector<Tensor>& values) {
+  std::vector<Variable> result;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const DType gradient = values[i].dtype() == DType::kBF16 ? DType::kF32 : values[i].dtype();
+    result.push_back(
+        item.inputs[i].is_weight
+            ? Variable::parameter(values[i], Tensor::zeros(values[i].shape(), gradient, values[i].device()))
+            : Variable(values[i], true));
+  }
+  return result;
+}
+
+Tensor cotangent_of(const Variable& y, DType seen_in) {
+  return random_tensor({y.shape()}, 99).to(seen_in).to(DType::kF32).to(y.dtype()).to(y.device());
+}
+
+struct Times {
   Timing forward, both;
 };
 
-Row measure(const Case& item, int repeats) {
-  std::vector<Tensor> values;
-  for (size_t i = 0; i < item.inputs.size(); ++i) {
-    const Tensor tensor = random_tensor(item.inputs[i], i);
-    for (int64_t j = 0; j < tensor.numel(); ++j) {
-      tensor.data<float>()[j] =
-          static_cast<float>(tensor.data<float>()[j] * item.input_scale + item.input_shift);
-    }
-    values.push_back(tensor);
-  }
-  const auto variables = [&](bool trained) {
-    std::vector<Variable> result;
-    for (const Tensor& value : values) result.emplace_back(value, trained);
-    return result;
-  };
-  const auto plain = variables(false);
-  Row row;
-  row.forward = time_repeated([&] { item.run(plain); }, 3, repeats);
+Times measure(const KernelCase& item, DType dtype, Device device, int repeats) {
+  const auto values = inputs_of(item, dtype, dtype, device);
+  std::vector<Variable> plain(values.begin(), values.end());
+  Times times;
+  times.forward = time_repeated([&] { item.run(plain); }, 3, repeats, device);
+  // Weights' gradients add up from call to call, as they do in training; the others are made anew.
+  const auto trained = leaves(item, values);
   Tensor cotangent;
-  row.both = time_repeated(
-      [&] {
-        const Variable y = item.run(variables(true));
-        if (!cotangent.defined()) cotangent = random_tensor(y.shape(), 99);
-        backward({y}, {cotangent});
-      },
-      3, repeats);
-  return row;
+  const auto both = [&] {
+    std::vector<Variable> inputs;
+    for (size_t i = 0; i < trained.size(); ++i) {
+      inputs.push_back(item.inputs[i].is_weight ? trained[i] : Variable(values[i], true));
+    }
+    const Variable y = item.run(inputs);
+    if (!cotangent.defined()) cotangent = cotangent_of(y, dtype);
+    backward({y}, {cotangent});
+  };
+  times.both = time_repeated(both, 3, repeats, device);
+  return times;
+}
+
+std::vector<std::vector<double>> results_of(const KernelCase& item, DType seen_in, DType dtype,
+                                            Device device) {
+  const auto inputs = leaves(item, inputs_of(item, seen_in, dtype, device));
+  const Variable y = item.run(inputs);
+  backward({y}, {cotangent_of(y, seen_in)});
+  const auto doubles = [](const Tensor& tensor) {
+    return tensor.to(Device::kCpu).to(DType::kF64).to_vector<double>();
+  };
+  std::vector<std::vector<double>> results = {doubles(y.value())};
+  for (const Variable& input : inputs) results.push_back(doubles(input.gradient()));
+  return results;
+}
+
+double relative_rms(const std::vector<double>& actual, const std::vector<double>& expected) {
+  double difference = 0, reference = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (actual[i] - expected[i]) * (actual[i] - expected[i]);
+    reference += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / reference);
+}
+
+struct Errors {
+  double output = 0, worst_gradient = 0;  // relative RMS
+};
+
+// On few tokens: the CPU's double is slow.
+Errors errors_of(size_t index, const KernelSizes& sizes, DType dtype, Device device) {
+  KernelSizes few = sizes;
+  few.sequences = 2;
+  few.length = std::min<int64_t>(sizes.length, 100);
+  const auto actual = results_of(kernel_cases(few, dtype, device)[index], dtype, dtype, device);
+  const auto expected =
+      results_of(kernel_cases(few, DType::kF64, Device::kCpu)[index], dtype, DType::kF64, Device::kCpu);
+  Errors errors{relative_rms(actual[0], expected[0]), 0};
+  for (size_t i = 1; i < actual.size(); ++i) {
+    errors.worst_gradient = std::max(errors.worst_gradient, relative_rms(actual[i], expected[i]));
+  }
+  return errors;
 }
 
 int run(const Options& o) {
-  const Ceilings ceilings = measure_ceilings(Device::kCpu);
+  const Device device = parse_device(o.device);
+  const DType dtype = parse_compute_dtype(o.dtype, device);
+  const Ceilings ceilings = measure_ceilings(device);
+  const KernelSizes& s = o.sizes;
   fmt::print(
-      "{} x {} tokens, width {}, {} heads, float32; ceilings {:.0f} GFLOP/s (matrix product), {:.1f} GB/s "
+      "{} x {} tokens, width {}, {} heads, {} on {}; ceilings {:.0f} GFLOP/s (matrix product), {:.1f} GB/s "
       "(copy)\n",
-      o.sequences, o.length, o.hidden, o.heads, ceilings.flops_per_second / 1e9,
-      ceilings.bytes_per_second / 1e9);
-  fmt::print("{:<24} {:>12} {:>12} {:>10} {:>8} {:>8}\n", "forward", "ms", "+ backward", "GFLOP/s", "GB/s",
-             "ceiling");
+      s.sequences, s.length, s.hidden, s.heads, name_of(dtype), name_of(device),
+      ceilings.flops_per_second / 1e9, ceilings.bytes_per_second / 1e9);
+  fmt::print("{:<24} {:>10} {:>10} {:>9} {:>8} {:>8} {:>10} {:>10}\n", "forward", "ms", "+ backward",
+             "GFLOP/s", "GB/s", "ceiling", "error", "gradients");
   Json results = Json::array();
-  for (const Case& item : cases(o)) {
-    const Row row = measure(item, o.repeats);
-    const double flops = item.flops / row.forward.median, bytes = item.bytes / row.forward.median;
+  const auto cases = kernel_cases(s, dtype, device);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const KernelCase& item = cases[i];
+    if (item.name.find(o.only) == std::string::npos) continue;
+    const Times times = measure(item, dtype, device, o.repeats);
+    const Errors errors = errors_of(i, s, dtype, device);
+    const double bytes_needed = item.elements * static_cast<double>(size_of(dtype));
+    const double flops = item.flops / times.forward.median, bytes = bytes_needed / times.forward.median;
     const double share = std::max(flops / ceilings.flops_per_second, bytes / ceilings.bytes_per_second);
-    fmt::print("{:<24} {:>12.3f} {:>12.3f} {:>10.1f} {:>8.1f} {:>7.0f}%\n", item.name,
-               1e3 * row.forward.median, 1e3 * row.both.median, flops / 1e9, bytes / 1e9, 100 * share);
+    fmt::print("{:<24} {:>10.3f} {:>10.3f} {:>9.0f} {:>8.1f} {:>7.0f}% {:>10.1e} {:>10.1e}\n", item.name,
+               1e3 * times.forward.median, 1e3 * times.both.median, flops / 1e9, bytes / 1e9, 100 * share,
+               errors.output, errors.worst_gradient);
     results.push_back({{"name", item.name},
-                       {"forward_seconds", row.forward.median},
-                       {"forward_backward_seconds", row.both.median},
+                       {"forward_seconds", times.forward.median},
+                       {"forward_backward_seconds", times.both.median},
                        {"flops", item.flops},
-                       {"bytes", item.bytes},
-                       {"share_of_ceiling", share}});
+                       {"bytes", bytes_needed},
+                       {"share_of_ceiling", share},
+                       {"error", errors.output},
+                       {"worst_gradient_error", errors.worst_gradient}});
   }
   if (!o.json.empty()) write_file_atomically(o.json, dump_json(results) + "\n", ErrorKind::kUsage);
   return 0;
@@ -176,11 +171,16 @@ int run(const Options& o) {
 Command add_kernels_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("kernels", "time the operations of a step one by one");
-  command->add_option("--sequences", options->sequences)->capture_default_str();
-  command->add_option("--length", options->length)->capture_default_str();
-  command->add_option("--hidden", options->hidden, "width C")->capture_default_str();
-  command->add_option("--heads", options->heads)->capture_default_str();
-  command->add_option("--vocabulary", options->vocabulary)->capture_default_str();
+  command->add_option("--sequences", options->sizes.sequences)->capture_default_str();
+  command->add_option("--length", options->sizes.length, "tokens of a sequence")->capture_default_str();
+  command->add_option("--hidden", options->sizes.hidden, "width C")->capture_default_str();
+  command->add_option("--heads", options->sizes.heads, "of linear attention")->capture_default_str();
+  command->add_option("--head-size", options->sizes.head_size, "of softmax attention")->capture_default_str();
+  command->add_option("--vocabulary", options->sizes.vocabulary)->capture_default_str();
+  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 (GPU) or float64 (CPU)")
+      ->capture_default_str();
+  command->add_option("--only", options->only, "only operations whose name holds this");
   command->add_option("--repeats", options->repeats, "timed calls each")->capture_default_str();
   command->add_option("--json", options->json, "also write the figures to this file");
   return [options] { return run(*options); };
