@@ -33,39 +33,51 @@ __device__ __forceinline__ uint32_t piece_address(uint32_t tile, int row, int pi
   return tile + row * PANEL_ROW_BYTES + ((piece ^ (row & 7)) << 4);
 }
 
-// Starts copying a [ROWS, 64] panel; rows and columns outside [rows, columns] become zero.
-template <int ROWS, int THREADS>
+// Starts copying the first COLUMNS of a [ROWS, 64] panel; rows and columns outside [rows, columns] become
+// zero.
+template <int ROWS, int THREADS, int COLUMNS = PANEL>
 __device__ __forceinline__ void copy_panel(uint32_t tile, const bfloat16* from, int64_t stride, int rows,
                                            int columns) {
+  constexpr int PIECES = COLUMNS / 8, STEP = THREADS / PIECES;
+  static_assert(STEP % 8 == 0, "a thread's rows share one permutation");
+  const int first = static_cast<int>(threadIdx.x) / PIECES, piece = static_cast<int>(threadIdx.x) % PIECES;
+  uint32_t to = piece_address(tile, first, piece);
+  from += first * stride + piece * 8;
+  const int valid_rows = piece * 8 < columns ? rows - first : 0;
 #pragma unroll
-  for (int i = 0; i < ROWS * 8; i += THREADS) {
-    const int at = i + static_cast<int>(threadIdx.x);
-    if (ROWS * 8 % THREADS != 0 && at >= ROWS * 8) break;
-    const int row = at >> 3, piece = at & 7;
-    const bool valid = row < rows && piece * 8 < columns;
-    copy_async_16(piece_address(tile, row, piece), valid ? from + row * stride + piece * 8 : from, valid);
+  for (int row = 0; row < ROWS; row += STEP) {
+    if (ROWS % STEP != 0 && first + row >= ROWS) break;
+    copy_async_16(to, from, row < valid_rows);
+    to += STEP * PANEL_ROW_BYTES, from += STEP * stride;
   }
 }
 
 // Fragments of m16n8k16. A is [m, k]; B is [k, n] and comes for 16 columns: b[0], b[1] the first eight, b[2],
-// b[3] the next. `stored` says which index runs along the tile's rows.
+// b[3] the next. `stored` says which index runs along the tile's rows; m, n and k are multiples of 16, tiles
+// lie on 128 bytes. So a fragment's place along a row is one exclusive or away from what depends on the lane
+// alone.
+__device__ __forceinline__ uint32_t lane_by_16_rows() {
+  const uint32_t lane = threadIdx.x & 31;
+  return (lane & 15) * PANEL_ROW_BYTES + (((lane >> 4) ^ (lane & 7)) << 4);
+}
+__device__ __forceinline__ uint32_t lane_by_8_rows() {
+  const uint32_t lane = threadIdx.x & 31;
+  return ((lane & 7) + (lane >> 4) * 8) * PANEL_ROW_BYTES + ((((lane >> 3) & 1) ^ (lane & 7)) << 4);
+}
+__device__ __forceinline__ uint32_t fragment_address(uint32_t tile, uint32_t lane, int row, int column) {
+  return ((tile + lane) ^ (column * 2)) + row * PANEL_ROW_BYTES;
+}
 __device__ __forceinline__ void fragment_a_stored_mk(uint32_t (&a)[4], uint32_t tile, int m, int k) {
-  const int lane = threadIdx.x & 31;
-  load_matrix_x4(a, piece_address(tile, m + (lane & 15), k / 8 + (lane >> 4)));
+  load_matrix_x4(a, fragment_address(tile, lane_by_16_rows(), m, k));
 }
 __device__ __forceinline__ void fragment_a_stored_km(uint32_t (&a)[4], uint32_t tile, int m, int k) {
-  const int lane = threadIdx.x & 31;
-  const int row = k + (lane & 7) + (lane >> 4) * 8;
-  load_matrix_x4_transposed(a, piece_address(tile, row, m / 8 + ((lane >> 3) & 1)));
+  load_matrix_x4_transposed(a, fragment_address(tile, lane_by_8_rows(), k, m));
 }
 __device__ __forceinline__ void fragment_b_stored_nk(uint32_t (&b)[4], uint32_t tile, int k, int n) {
-  const int lane = threadIdx.x & 31;
-  const int row = n + (lane & 7) + (lane >> 4) * 8;
-  load_matrix_x4(b, piece_address(tile, row, k / 8 + ((lane >> 3) & 1)));
+  load_matrix_x4(b, fragment_address(tile, lane_by_8_rows(), n, k));
 }
 __device__ __forceinline__ void fragment_b_stored_kn(uint32_t (&b)[4], uint32_t tile, int k, int n) {
-  const int lane = threadIdx.x & 31;
-  load_matrix_x4_transposed(b, piece_address(tile, k + (lane & 15), n / 8 + (lane >> 4)));
+  load_matrix_x4_transposed(b, fragment_address(tile, lane_by_16_rows(), k, n));
 }
 
 // c += a b with factors of 11 bits (tf32). lane = 4 * group + pair: a[0], a[1] are rows group, + 8 of column
@@ -134,20 +146,29 @@ inline constexpr int SEGMENTS = 8, SEGMENT_ROWS = CHUNK / SEGMENTS;
 // first row.
 __device__ __forceinline__ void load_segment(uint32_t (&pairs)[SEGMENT_ROWS], const bfloat16* from,
                                              int64_t stride, int segment, int rows) {
+  from += segment * SEGMENT_ROWS * stride;
+  const int valid = rows - segment * SEGMENT_ROWS;
 #pragma unroll
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
-    const int row = segment * SEGMENT_ROWS + i;
-    pairs[i] = row < rows ? __ldg(reinterpret_cast<const uint32_t*>(from + row * stride)) : 0u;
+    pairs[i] = i < valid ? __ldg(reinterpret_cast<const uint32_t*>(from)) : 0u;
+    from += stride;
   }
 }
 
-// e^g is zero in float from here on, and a running sum of 64 of these still has 11 bits behind the point.
-inline constexpr float LEAST_GATE = -110.0f;
-// How far b may lie from the middle of its range for e^(b - middle) and its inverse to be factors of a
+// Gates are summed as powers of two, whose exponential is one instruction.
+inline constexpr float LOG2_E = 1.4426950408889634f;
+__device__ __forceinline__ float power_of_two(float exponent) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(power) : "f"(exponent));
+  return power;
+}
+// 2^-159 is zero in float, e^-110 too; a running sum of 64 of these still has 10 bits behind the point.
+inline constexpr float LEAST_GATE = -159.0f;
+// How far b may lie from the middle of its range for 2^(b - middle) and its inverse to be factors of a
 // product.
-inline constexpr float LARGEST_EXPONENT = 42.0f;
+inline constexpr float LARGEST_EXPONENT = 60.0f;
 
-// The running sums of the gates over the chunk, inclusive, and the chunk's own.
+// The running sums of the gates over the chunk, inclusive, and the chunk's own, in powers of two.
 struct Gates {
   float b[SEGMENT_ROWS][2];
   float total[2];
@@ -178,8 +199,9 @@ __device__ __forceinline__ Gates gates_of_chunk(const bfloat16* from, int64_t st
 #pragma unroll
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
     const float2 g = unpack_bfloat16(pairs[i]);
-    sum0 += g.x < LEAST_GATE ? LEAST_GATE : g.x;  // NaN stays
-    sum1 += g.y < LEAST_GATE ? LEAST_GATE : g.y;
+    const float g0 = g.x * LOG2_E, g1 = g.y * LOG2_E;
+    sum0 += g0 < LEAST_GATE ? LEAST_GATE : g0;  // NaN stays
+    sum1 += g1 < LEAST_GATE ? LEAST_GATE : g1;
     gates.b[i][0] = sum0, gates.b[i][1] = sum1;
   }
   *reinterpret_cast<float2*>(sums + segment * COLUMNS + column) = make_float2(sum0, sum1);

@@ -1,5 +1,7 @@
 // dq, dk and dg of a chunk from the states around it: one pass over both, which is most of what backward
 // reads.
+#include <type_traits>
+
 #include "core/cuda_check.h"
 #include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
 
@@ -110,10 +112,10 @@ __device__ __forceinline__ void add_inside_by_terms(float (&sums)[2][4][4], cons
     for (int j = transposed ? row + 1 : 0; j < end; ++j) {
       const float there = b[j * ROW + column];
       const float score = transposed ? scores[j * SCORES_ROW + row] : scores[row * SCORES_ROW + j];
-      sum += score * factors[j * ROW + column] * __expf(transposed ? there - here : here - there);
+      sum += score * factors[j * ROW + column] * power_of_two(transposed ? there - here : here - there);
     }
     float& element = sums[i >> 4][i >> 2 & 3][i & 3];
-    element = element * (transposed ? 1.0f : __expf(here)) + sum;
+    element = element * (transposed ? 1.0f : power_of_two(here)) + sum;
   }
 }
 
@@ -152,6 +154,7 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
   float d_gate[SEGMENT_ROWS][2] = {};      // q . dq, summed over the group
   float d_diagonal[SEGMENT_ROWS][2] = {};  // dk from a token's own output
   Gates gates;
+  uint32_t k[SEGMENT_ROWS];
   bool by_terms = false;
   const int group = GROUPED ? p.group : 1;
   for (int r = 0; r < group; ++r) {
@@ -180,9 +183,6 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
                     true);
     }
     for (int step = 0; step < L::STAGES - 1; ++step) load(step);
-    uint32_t q[SEGMENT_ROWS], k[SEGMENT_ROWS];
-    load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
-    load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
     if (r == 0) {
       gates = gates_of_chunk<KT>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride, rows,
                                  in_tile, segment, shared.sums);
@@ -230,29 +230,40 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
     }
     const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
     if (segment == 0) {
-      shared.before[in_tile] = __expf(middle0);
-      shared.before[in_tile + 1] = __expf(middle1);
+      shared.before[in_tile] = power_of_two(middle0);
+      shared.before[in_tile + 1] = power_of_two(middle1);
     }
     if (threadIdx.x < CHUNK) {
       float& score = shared.d_scores[threadIdx.x * L::SCORES_ROW + threadIdx.x];
       shared.diagonal[threadIdx.x] = score;
       score = 0.0f;
     }
+    uint32_t q[SEGMENT_ROWS];
+    load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
+    if (r == 0) load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
+    const auto write_factors = [&](auto terms) {
 #pragma unroll
-    for (int i = 0; i < SEGMENT_ROWS; ++i) {
-      const int place = (first_row + i) * ROW + in_tile;
-      float2 q_factor = unpack_bfloat16(q[i]), k_factor = unpack_bfloat16(k[i]);
-      q_factor.x *= p.power, q_factor.y *= p.power;
-      if (by_terms) {
-        *reinterpret_cast<float2*>(shared.inside.b + place) = make_float2(gates.b[i][0], gates.b[i][1]);
-      } else {
-        q_factor.x = to_tf32(q_factor.x * __expf(gates.b[i][0] - middle0));
-        q_factor.y = to_tf32(q_factor.y * __expf(gates.b[i][1] - middle1));
-        k_factor.x = to_tf32(k_factor.x * __expf(middle0 - gates.b[i][0]));
-        k_factor.y = to_tf32(k_factor.y * __expf(middle1 - gates.b[i][1]));
+      for (int i = 0; i < SEGMENT_ROWS; ++i) {
+        const int place = (first_row + i) * ROW + in_tile;
+        float2 q_factor = unpack_bfloat16(q[i]), k_factor = unpack_bfloat16(k[i]);
+        q_factor.x *= p.power, q_factor.y *= p.power;
+        const float b0 = gates.b[i][0], b1 = gates.b[i][1];
+        if constexpr (decltype(terms)::value) {
+          *reinterpret_cast<float2*>(shared.inside.b + place) = make_float2(b0, b1);
+        } else {
+          q_factor.x = to_tf32(q_factor.x * power_of_two(b0 - middle0));
+          q_factor.y = to_tf32(q_factor.y * power_of_two(b1 - middle1));
+          k_factor.x = to_tf32(k_factor.x * power_of_two(middle0 - b0));
+          k_factor.y = to_tf32(k_factor.y * power_of_two(middle1 - b1));
+        }
+        *reinterpret_cast<float2*>(shared.inside.q + place) = q_factor;
+        *reinterpret_cast<float2*>(shared.inside.k + place) = k_factor;
       }
-      *reinterpret_cast<float2*>(shared.inside.q + place) = q_factor;
-      *reinterpret_cast<float2*>(shared.inside.k + place) = k_factor;
+    };
+    if (by_terms) {
+      write_factors(std::true_type());
+    } else {
+      write_factors(std::false_type());
     }
     if (of_keys && r == 0) {
       visit_tile(sums, row0, column0, [&](float& x, float& y, int row, int column) {
@@ -286,8 +297,8 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
       const float2 sum = *reinterpret_cast<const float2*>(shared.inside.k + row * ROW + in_tile);
       const float2 q_here = unpack_bfloat16(q[i]), k_here = unpack_bfloat16(k[i]);
       const float diagonal = shared.diagonal[row];
-      const float dq0 = p.scale * sum.x * (by_terms ? 1.0f : __expf(gates.b[i][0] - middle0));
-      const float dq1 = p.scale * sum.y * (by_terms ? 1.0f : __expf(gates.b[i][1] - middle1));
+      const float dq0 = p.scale * sum.x * (by_terms ? 1.0f : power_of_two(gates.b[i][0] - middle0));
+      const float dq1 = p.scale * sum.y * (by_terms ? 1.0f : power_of_two(gates.b[i][1] - middle1));
       d_gate[i][0] += q_here.x * dq0, d_gate[i][1] += q_here.y * dq1;
       d_diagonal[i][0] += p.scale * diagonal * q_here.x, d_diagonal[i][1] += p.scale * diagonal * q_here.y;
       if (dq == nullptr || !active || row >= rows) continue;
@@ -303,8 +314,6 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
   bfloat16* dk = dk_out.data == nullptr ? nullptr : at(dk_out, kv_head);
   float far[SEGMENT_ROWS][2];
   float sums_from[2] = {}, sums_before[2] = {};
-  uint32_t k[SEGMENT_ROWS];
-  load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
 #pragma unroll
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
     const int row = first_row + i;
@@ -315,9 +324,9 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const float b = gates.b[i][e], here = e == 0 ? k_here.x : k_here.y;
-      const float near =
-          p.factor * (e == 0 ? near_sum.x : near_sum.y) * (by_terms ? 1.0f : __expf(gates.middle(e) - b));
-      const float beyond = p.factor * (e == 0 ? far_sum.x : far_sum.y) * __expf(gates.total[e] - b);
+      const float near = p.factor * (e == 0 ? near_sum.x : near_sum.y) *
+                         (by_terms ? 1.0f : power_of_two(gates.middle(e) - b));
+      const float beyond = p.factor * (e == 0 ? far_sum.x : far_sum.y) * power_of_two(gates.total[e] - b);
       dk_pair[e] = near + beyond + d_diagonal[i][e];
       d_gate[i][e] -= here * near;
       far[i][e] = here * beyond;
@@ -342,7 +351,7 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
       if (other > segment) from += from_sums[other * KT + e];
       if (other < segment) before += before_sums[other * KT + e];
     }
-    before += p.factor * __expf(gates.total[e]) * shared.across[in_tile + e];
+    before += p.factor * power_of_two(gates.total[e]) * shared.across[in_tile + e];
 #pragma unroll
     for (int i = SEGMENT_ROWS - 1; i >= 0; --i) from += d_gate[i][e], d_gate[i][e] = from;
 #pragma unroll

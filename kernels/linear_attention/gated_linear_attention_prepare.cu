@@ -1,4 +1,6 @@
 // Everything with an exponential in it, once a chunk: decayed queries and keys, scores inside the chunk.
+#include <type_traits>
+
 #include "core/cuda_check.h"
 #include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
 
@@ -60,7 +62,7 @@ __device__ __forceinline__ void add_scores_by_terms(float (&c)[4][4], const Prep
 #pragma unroll 2
       for (int i = 0; i < PANEL; ++i) {
         sum += shared.q[row * ROW + i] * shared.k[column * ROW + i] *
-               __expf(shared.b[row * ROW + i] - shared.b[column * ROW + i]);
+               power_of_two(shared.b[row * ROW + i] - shared.b[column * ROW + i]);
       }
       c[t][e] += sum;
     }
@@ -68,7 +70,7 @@ __device__ __forceinline__ void add_scores_by_terms(float (&c)[4][4], const Prep
 }
 
 // One block a chunk and query head; that of a group's first head also writes what belongs to the kv head.
-__global__ void __launch_bounds__(THREADS, 2) prepare(const __grid_constant__ Chunked p) {
+__global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Chunked p) {
   extern __shared__ __align__(128) unsigned char memory[];
   PrepareShared& shared = *reinterpret_cast<PrepareShared*>(memory);
   const int64_t c = blockIdx.x / p.heads;
@@ -95,42 +97,58 @@ __global__ void __launch_bounds__(THREADS, 2) prepare(const __grid_constant__ Ch
     // Also: the products of the previous 64 columns are done with shared.q and shared.k.
     const bool by_terms = __syncthreads_or(!gates.in_range());
     const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
-    const float before0 = __expf(middle0), before1 = __expf(middle1);
-    const float after0 = __expf(gates.total[0] - middle0), after1 = __expf(gates.total[1] - middle1);
+    const float before0 = power_of_two(middle0), before1 = power_of_two(middle1);
+    const float after0 = power_of_two(gates.total[0] - middle0),
+                after1 = power_of_two(gates.total[1] - middle1);
     if (active && first_of_group && segment == 0) {
-      store_pair(p.decay + (c * p.kv_heads + kv_head) * K, column, __expf(gates.total[0]),
-                 __expf(gates.total[1]));
+      store_pair(p.decay + (c * p.kv_heads + kv_head) * K, column, power_of_two(gates.total[0]),
+                 power_of_two(gates.total[1]));
     }
-    uint32_t* q_hat = reinterpret_cast<uint32_t*>(p.q_hat + (c * p.heads + head) * HAT_ROWS * K + column);
-    uint32_t* k_hat =
-        reinterpret_cast<uint32_t*>(p.k_hat + (c * p.kv_heads + kv_head) * HAT_ROWS * K + column);
+    uint32_t* q_hat =
+        reinterpret_cast<uint32_t*>(p.q_hat + ((c * p.heads + head) * HAT_ROWS + first_row) * K + column);
+    uint32_t* k_hat = reinterpret_cast<uint32_t*>(
+        p.k_hat + ((c * p.kv_heads + kv_head) * HAT_ROWS + first_row) * K + column);
+    const int hat_row = K / 2;
+    const bool q_low = first_row < LOW, k_low = first_row >= CHUNK - LOW;
+    const auto write_factors = [&](auto terms) {
 #pragma unroll
-    for (int i = 0; i < SEGMENT_ROWS; ++i) {
-      const int row = first_row + i;
-      const float2 q_plain = unpack_bfloat16(q[i]), k_plain = unpack_bfloat16(k[i]);
-      float2 q_to_start = make_float2(p.power * q_plain.x, p.power * q_plain.y), k_to_end = k_plain;
-      const float b0 = gates.b[i][0], b1 = gates.b[i][1];
-      if (by_terms) {
-        store_pair(shared.q + row * ROW, in_panel, q_to_start.x, q_to_start.y);
-        store_pair(shared.k + row * ROW, in_panel, k_plain.x, k_plain.y);
-        store_pair(shared.b + row * ROW, in_panel, b0, b1);
-        q_to_start.x *= __expf(b0), q_to_start.y *= __expf(b1);
-        k_to_end.x *= __expf(gates.total[0] - b0), k_to_end.y *= __expf(gates.total[1] - b1);
-      } else {
-        q_to_start.x *= __expf(b0 - middle0), q_to_start.y *= __expf(b1 - middle1);
-        k_to_end.x *= __expf(middle0 - b0), k_to_end.y *= __expf(middle1 - b1);
-        store_pair(shared.q + row * ROW, in_panel, to_tf32(q_to_start.x), to_tf32(q_to_start.y));
-        store_pair(shared.k + row * ROW, in_panel, to_tf32(k_to_end.x), to_tf32(k_to_end.y));
-        q_to_start.x *= before0, q_to_start.y *= before1;
-        k_to_end.x *= after0, k_to_end.y *= after1;
+      for (int i = 0; i < SEGMENT_ROWS; ++i) {
+        const int place = (first_row + i) * ROW;
+        const float2 q_plain = unpack_bfloat16(q[i]), k_plain = unpack_bfloat16(k[i]);
+        float2 q_to_start = make_float2(p.power * q_plain.x, p.power * q_plain.y), k_to_end = k_plain;
+        const float b0 = gates.b[i][0], b1 = gates.b[i][1];
+        if constexpr (decltype(terms)::value) {
+          store_pair(shared.q + place, in_panel, q_to_start.x, q_to_start.y);
+          store_pair(shared.k + place, in_panel, k_plain.x, k_plain.y);
+          store_pair(shared.b + place, in_panel, b0, b1);
+          q_to_start.x *= power_of_two(b0), q_to_start.y *= power_of_two(b1);
+          k_to_end.x *= power_of_two(gates.total[0] - b0), k_to_end.y *= power_of_two(gates.total[1] - b1);
+        } else {
+          q_to_start.x *= power_of_two(b0 - middle0), q_to_start.y *= power_of_two(b1 - middle1);
+          k_to_end.x *= power_of_two(middle0 - b0), k_to_end.y *= power_of_two(middle1 - b1);
+          store_pair(shared.q + place, in_panel, to_tf32(q_to_start.x), to_tf32(q_to_start.y));
+          store_pair(shared.k + place, in_panel, to_tf32(k_to_end.x), to_tf32(k_to_end.y));
+          q_to_start.x *= before0, q_to_start.y *= before1;
+          k_to_end.x *= after0, k_to_end.y *= after1;
+        }
+        uint32_t q_error, k_error;
+        const uint32_t q_rounded = round_pair(q_to_start.x, q_to_start.y, q_error);
+        const uint32_t k_rounded = round_pair(k_to_end.x, k_to_end.y, k_error);
+        if (active) {
+          q_hat[0] = q_rounded;
+          if (q_low) q_hat[CHUNK * hat_row] = q_error;
+          if (first_of_group) {
+            k_hat[0] = k_rounded;
+            if (k_low) k_hat[LOW * hat_row] = k_error;
+          }
+        }
+        q_hat += hat_row, k_hat += hat_row;
       }
-      if (!active) continue;
-      uint32_t error;
-      q_hat[row * K / 2] = round_pair(q_to_start.x, q_to_start.y, error);
-      if (row < LOW) q_hat[(CHUNK + row) * K / 2] = error;
-      if (!first_of_group) continue;
-      k_hat[row * K / 2] = round_pair(k_to_end.x, k_to_end.y, error);
-      if (row >= CHUNK - LOW) k_hat[(row + LOW) * K / 2] = error;
+    };
+    if (by_terms) {
+      write_factors(std::true_type());
+    } else {
+      write_factors(std::false_type());
     }
     __syncthreads();
     if (column0 > row0 + 15) continue;  // above the diagonal

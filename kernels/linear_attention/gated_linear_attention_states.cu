@@ -7,11 +7,28 @@
 namespace sluice::kernels::gla {
 namespace {
 
-constexpr int TILE = 64;  // rows and columns of X that a block carries
 constexpr int STAGES = 3;
-constexpr int HAT_BYTES = HAT_ROWS * PANEL_ROW_BYTES, VALUE_BYTES = CHUNK * PANEL_ROW_BYTES;
-constexpr int DECAY_BYTES = TILE * static_cast<int>(sizeof(float));
-constexpr int STAGE_BYTES = HAT_BYTES + VALUE_BYTES + DECAY_BYTES;
+
+// A block carries ROWS x COLUMNS of X, a warp a part of 16 or 32 rows and 32 or 64 columns of it. Large tiles
+// read hat and W less often, small ones make steps short and blocks many where sequences are few and long.
+template <int ROWS_, int COLUMNS_, int WARPS_DOWN, int WARPS_ACROSS>
+struct Tile {
+  static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = WARPS_DOWN * WARPS_ACROSS * 32;
+  static constexpr int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
+  static constexpr int FRAGMENTS_DOWN = WARP_ROWS / 16, FRAGMENTS_ACROSS = WARP_COLUMNS / 8;
+  static constexpr int ROW_PANELS = (ROWS + PANEL - 1) / PANEL, COLUMN_PANELS = (COLUMNS + PANEL - 1) / PANEL;
+  // Columns of a panel in use: rows of X lie along the columns of hat.
+  static constexpr int PANEL_ROWS = ROWS < PANEL ? ROWS : PANEL,
+                       PANEL_COLUMNS = COLUMNS < PANEL ? COLUMNS : PANEL;
+  static constexpr int HAT_PANEL_BYTES = HAT_ROWS * PANEL_ROW_BYTES,
+                       VALUE_PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
+  static constexpr int HAT_BYTES = ROW_PANELS * HAT_PANEL_BYTES,
+                       VALUE_BYTES = COLUMN_PANELS * VALUE_PANEL_BYTES;
+  static constexpr int STAGE_BYTES = HAT_BYTES + VALUE_BYTES + ROWS * static_cast<int>(sizeof(float));
+  static constexpr int BYTES = STAGES * STAGE_BYTES;
+  static_assert(WARP_ROWS <= PANEL && WARP_COLUMNS <= PANEL && WARP_COLUMNS % 32 == 0 &&
+                STAGE_BYTES % 128 == 0);
+};
 
 struct Walk {
   Rows values;          // W
@@ -23,14 +40,14 @@ struct Walk {
   float start_factor, end_factor;
 };
 
-// Elements of a [64, 64] tile of a float state, in the layout of the sums.
-template <int ROWS16, class Visit>
+// Visits a warp's sums that lie inside [rows, columns] of the tile.
+template <class T, class Visit>
 __device__ __forceinline__ void visit_sums(int row0, int column0, int rows, int columns, const Visit& visit) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
-  for (int m = 0; m < ROWS16; ++m) {
+  for (int m = 0; m < T::FRAGMENTS_DOWN; ++m) {
 #pragma unroll
-    for (int t = 0; t < 4; ++t) {
+    for (int t = 0; t < T::FRAGMENTS_ACROSS; ++t) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int row = row0 + 16 * m + (lane >> 2) + 8 * (e >> 1);
@@ -41,21 +58,20 @@ __device__ __forceinline__ void visit_sums(int row0, int column0, int rows, int 
   }
 }
 
-// WARPS 4 does the same work with fewer reads of shared memory; 8 makes a step shorter where few blocks are
-// there to hide it.
-template <int WARPS>
-__global__ void __launch_bounds__(WARPS * 32, WARPS == 4 ? 4 : 2)
+// One block a sequence, kv head and tile.
+template <class T>
+__global__ void __launch_bounds__(T::THREADS, 2)
     walk(const __grid_constant__ Chunked p, const __grid_constant__ Walk w) {
-  constexpr int THREADS = WARPS * 32, ROWS16 = 8 / WARPS;  // fragments a warp: ROWS16 x 16 rows, 32 columns
   extern __shared__ __align__(128) unsigned char memory[];
   const uint32_t stages = shared_address(memory);
   const int K = p.key_size, V = p.value_size;
-  const unsigned row_tiles = (K + TILE - 1) / TILE, tiles = row_tiles * ((V + TILE - 1) / TILE);
-  const int k0 = static_cast<int>(blockIdx.x % tiles % row_tiles) * TILE;
-  const int v0 = static_cast<int>(blockIdx.x % tiles / row_tiles) * TILE;
+  const unsigned row_tiles = (K + T::ROWS - 1) / T::ROWS,
+                 tiles = row_tiles * ((V + T::COLUMNS - 1) / T::COLUMNS);
+  const int k0 = static_cast<int>(blockIdx.x % tiles % row_tiles) * T::ROWS;
+  const int v0 = static_cast<int>(blockIdx.x % tiles / row_tiles) * T::COLUMNS;
   const int kv_head = static_cast<int>(blockIdx.x / tiles % p.kv_heads);
   const int64_t s = blockIdx.x / tiles / p.kv_heads;
-  const int rows = min(TILE, K - k0), columns = min(TILE, V - v0);
+  const int rows = min(T::ROWS, K - k0), columns = min(T::COLUMNS, V - v0);
   const int64_t begin = p.offsets[s], length = p.offsets[s + 1] - begin, first_chunk = p.chunk_offsets[s];
   const int chunks = static_cast<int>(p.chunk_offsets[s + 1] - first_chunk);
   const int direction = w.reverse ? -1 : 1;
@@ -72,20 +88,28 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 4 ? 4 : 2)
       const int64_t c = first_chunk + next, token = static_cast<int64_t>(next) * CHUNK;
       const int head = kv_head * w.group + next_r;
       const int valid = static_cast<int>(min(static_cast<int64_t>(CHUNK), length - token));
-      copy_panel<HAT_ROWS, THREADS>(next_stage, w.hat + (c * p.kv_heads * w.group + head) * hats + k0, K,
-                                    HAT_ROWS, rows);
-      copy_panel<CHUNK, THREADS>(
-          next_stage + HAT_BYTES,
-          w.values.data + (begin + token) * w.values.stride + static_cast<int64_t>(head) * V + v0,
-          w.values.stride, valid, columns);
-      const float* decay = p.decay + (c * p.kv_heads + kv_head) * K + k0;
-      const int piece = static_cast<int>(threadIdx.x) * 4;
-      if (piece < TILE) {
-        copy_async_16(next_stage + HAT_BYTES + VALUE_BYTES + piece * 4, piece < rows ? decay + piece : decay,
-                      piece < rows);
+      const bfloat16* hat = w.hat + (c * p.kv_heads * w.group + head) * hats + k0;
+      const bfloat16* values =
+          w.values.data + (begin + token) * w.values.stride + static_cast<int64_t>(head) * V + v0;
+#pragma unroll
+      for (int i = 0; i < T::ROW_PANELS; ++i) {
+        copy_panel<HAT_ROWS, T::THREADS, T::PANEL_ROWS>(next_stage + i * T::HAT_PANEL_BYTES, hat + i * PANEL,
+                                                        K, HAT_ROWS, rows - i * PANEL);
+      }
+#pragma unroll
+      for (int i = 0; i < T::COLUMN_PANELS; ++i) {
+        copy_panel<CHUNK, T::THREADS, T::PANEL_COLUMNS>(next_stage + T::HAT_BYTES + i * T::VALUE_PANEL_BYTES,
+                                                        values + i * PANEL, w.values.stride, valid,
+                                                        columns - i * PANEL);
+      }
+      const int four = static_cast<int>(threadIdx.x) * 4;
+      if (four < T::ROWS) {
+        copy_async_16(next_stage + T::HAT_BYTES + T::VALUE_BYTES + four * 4,
+                      p.decay + (c * p.kv_heads + kv_head) * K + k0 + four, four < rows);
       }
       --left;
-      next_stage = next_stage == stages + (STAGES - 1) * STAGE_BYTES ? stages : next_stage + STAGE_BYTES;
+      next_stage =
+          next_stage == stages + (STAGES - 1) * T::STAGE_BYTES ? stages : next_stage + T::STAGE_BYTES;
       if (++next_r == w.group) next_r = 0, next += direction;
     }
     commit_copies();
@@ -93,13 +117,16 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 4 ? 4 : 2)
   for (int i = 0; i < STAGES - 1; ++i) load();
 
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int row0 = (warp >> 1) * 16 * ROWS16, column0 = (warp & 1) * 32;
+  const int row0 = warp / (T::COLUMNS / T::WARP_COLUMNS) * T::WARP_ROWS;
+  const int column0 = warp % (T::COLUMNS / T::WARP_COLUMNS) * T::WARP_COLUMNS;
+  const uint32_t hat_place = row0 / PANEL * T::HAT_PANEL_BYTES;
+  const uint32_t value_place = T::HAT_BYTES + column0 / PANEL * T::VALUE_PANEL_BYTES;
   const int low_first = w.reverse ? 0 : CHUNK - LOW;  // tokens of the rounding errors
-  float x[ROWS16][4][4] = {};
+  float x[T::FRAGMENTS_DOWN][T::FRAGMENTS_ACROSS][4] = {};
   const int64_t start_slot = w.start.read != nullptr ? w.start.of_sequence[s] : -1;
   if (start_slot >= 0) {
     const float* from = of_slot(w.start.read, start_slot);
-    visit_sums<ROWS16>(row0, column0, rows, columns, [&](int m, int t, int e, int row, int column) {
+    visit_sums<T>(row0, column0, rows, columns, [&](int m, int t, int e, int row, int column) {
       x[m][t][e] = w.start_factor * from[static_cast<int64_t>(row) * V + column];
     });
   }
@@ -111,54 +138,71 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 4 ? 4 : 2)
     wait_for_copies<STAGES - 2>();
     __syncthreads();
     load();
-    const uint32_t hat = stages + stage, values = hat + HAT_BYTES;
     if (r == 0) {
-      const float* decay = reinterpret_cast<const float*>(memory + stage + HAT_BYTES + VALUE_BYTES);
+      const float* decay = reinterpret_cast<const float*>(memory + stage + T::HAT_BYTES + T::VALUE_BYTES);
 #pragma unroll
-      for (int m = 0; m < ROWS16; ++m) {
+      for (int m = 0; m < T::FRAGMENTS_DOWN; ++m) {
         const int row = row0 + 16 * m;
-        store_sums(x[m], 1.0f, to + row * V, V, rows - row, columns - column0);
+#pragma unroll
+        for (int t = 0; t < T::FRAGMENTS_ACROSS; t += 4) {
+          store_sums(&x[m][t], 1.0f, to + row * V + 8 * t, V, rows - row, columns - column0 - 8 * t);
+        }
         const float decay0 = decay[row + (lane >> 2)], decay1 = decay[row + (lane >> 2) + 8];
 #pragma unroll
-        for (int t = 0; t < 4; ++t) {
+        for (int t = 0; t < T::FRAGMENTS_ACROSS; ++t) {
           x[m][t][0] *= decay0, x[m][t][1] *= decay0;
           x[m][t][2] *= decay1, x[m][t][3] *= decay1;
         }
       }
       to += chunk_step;
     }
+    const uint32_t hat = stages + stage + hat_place, values = stages + stage + value_place;
 #pragma unroll
     for (int k = 0; k < HAT_ROWS; k += 16) {
       const int token = k < CHUNK ? k : low_first;
-      uint32_t a[ROWS16][4], b[2][4];
+      uint32_t a[T::FRAGMENTS_DOWN][4];
 #pragma unroll
-      for (int m = 0; m < ROWS16; ++m) fragment_a_stored_km(a[m], hat, row0 + 16 * m, k);
+      for (int m = 0; m < T::FRAGMENTS_DOWN; ++m) fragment_a_stored_km(a[m], hat, row0 % PANEL + 16 * m, k);
 #pragma unroll
-      for (int n = 0; n < 2; ++n) fragment_b_stored_kn(b[n], values, token, column0 + 16 * n);
+      for (int n = 0; n < T::FRAGMENTS_ACROSS; n += 2) {
+        uint32_t b[4];
+        fragment_b_stored_kn(b, values, token, column0 % PANEL + 8 * n);
 #pragma unroll
-      for (int m = 0; m < ROWS16; ++m) {
-#pragma unroll
-        for (int t = 0; t < 4; ++t) mma_m16n8k16(x[m][t], a[m], b[t / 2][t % 2 * 2], b[t / 2][t % 2 * 2 + 1]);
+        for (int m = 0; m < T::FRAGMENTS_DOWN; ++m) {
+          mma_m16n8k16(x[m][n], a[m], b[0], b[1]);
+          mma_m16n8k16(x[m][n + 1], a[m], b[2], b[3]);
+        }
       }
     }
-    stage = stage == (STAGES - 1) * STAGE_BYTES ? 0 : stage + STAGE_BYTES;
+    stage = stage == (STAGES - 1) * T::STAGE_BYTES ? 0 : stage + T::STAGE_BYTES;
     if (++r == w.group) r = 0;
   }
   const int64_t end_slot = w.end.written != nullptr ? w.end.of_sequence[s] : -1;
   if (end_slot >= 0) {
-    float* to = of_slot(w.end.written, end_slot);
-    visit_sums<ROWS16>(row0, column0, rows, columns, [&](int m, int t, int e, int row, int column) {
-      to[static_cast<int64_t>(row) * V + column] = w.end_factor * x[m][t][e];
+    float* end = of_slot(w.end.written, end_slot);
+    visit_sums<T>(row0, column0, rows, columns, [&](int m, int t, int e, int row, int column) {
+      end[static_cast<int64_t>(row) * V + column] = w.end_factor * x[m][t][e];
     });
   }
 }
 
-template <int WARPS>
-void launch_walk(const Chunked& chunked, const Walk& w, int64_t blocks, Stream stream) {
+// Enough blocks to keep the multiprocessors of a large GPU busy. Which tile is taken changes no result: an
+// element's sums are the same in each.
+constexpr int64_t kEnoughBlocks = 192;
+
+// Walks in tiles T if that makes enough blocks, or else in one of the smaller ones.
+template <class T, class... Smaller>
+void launch_walk(const Chunked& chunked, const Walk& w, Stream stream) {
+  const int64_t tiles = ((chunked.key_size + T::ROWS - 1) / T::ROWS) *
+                        ((chunked.value_size + T::COLUMNS - 1) / static_cast<int64_t>(T::COLUMNS));
+  const int64_t blocks = tiles * chunked.kv_heads * chunked.sequences;
+  if constexpr (sizeof...(Smaller) > 0) {
+    if (blocks < kEnoughBlocks) return launch_walk<Smaller...>(chunked, w, stream);
+  }
   static const cudaError_t allowed =
-      cudaFuncSetAttribute(walk<WARPS>, cudaFuncAttributeMaxDynamicSharedMemorySize, STAGES * STAGE_BYTES);
+      cudaFuncSetAttribute(walk<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::BYTES);
   SLUICE_CUDA_CHECK(allowed);
-  walk<WARPS><<<static_cast<unsigned>(blocks), WARPS * 32, STAGES * STAGE_BYTES, stream>>>(chunked, w);
+  walk<T><<<static_cast<unsigned>(blocks), T::THREADS, T::BYTES, stream>>>(chunked, w);
   SLUICE_CHECK_LAUNCH("gated_linear_attention walk");
 }
 
@@ -187,15 +231,8 @@ void walk_states(const Chunked& chunked, const Slots& start, const Slots& end, b
   w.start = start, w.end = end;
   w.start_factor = reverse ? 1.0f / chunked.factor : 1.0f;
   w.end_factor = reverse ? chunked.factor : 1.0f;
-  const int64_t tiles = ((chunked.key_size + TILE - 1) / TILE) * ((chunked.value_size + TILE - 1) / TILE);
-  const int64_t blocks = tiles * chunked.kv_heads * chunked.sequences;
-  // The sums of a tile are the same either way.
-  constexpr int64_t kFewBlocks = 264;
-  if (blocks <= kFewBlocks) {
-    launch_walk<8>(chunked, w, blocks, stream);
-  } else {
-    launch_walk<4>(chunked, w, blocks, stream);
-  }
+  launch_walk<Tile<128, 128, 4, 2>, Tile<64, 128, 4, 2>, Tile<64, 64, 4, 2>, Tile<32, 64, 2, 2>,
+              Tile<32, 32, 2, 1>>(chunked, w, stream);
 }
 
 void zero_unnamed_slots(float* states, int64_t slots, int64_t elements, const int64_t* named, int64_t count,
