@@ -4,7 +4,9 @@
 // positions max(0, p - window + 1) .. p (window 0: all up to p). Query head h uses key and value head h /
 // (heads / kv_heads).
 //   P_pj = softmax_j(scale q_p . k_j);   o_p = sum_j P_pj v_j;   lse_p = log sum_j exp(scale q_p . k_j).
-// On the CPU everything accumulates in T, in an order that depends on shapes alone.
+// On the CPU everything accumulates in T; on CUDA scores, sums and statistics are float, and bfloat16 rounds
+// probabilities and dS before they are multiplied on tensor cores. Orders of summation depend on shapes
+// alone.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +40,7 @@ struct SoftmaxAttentionForward {
   T* o = nullptr;  // [N, heads * D], row stride o_stride
   int64_t o_stride = 0;
   accumulate_t<T>* lse = nullptr;  // [N, heads] dense, or null when no backward follows
+  void* workspace = nullptr;       // CUDA: softmax_attention_forward_workspace(params) bytes
   Stream stream = nullptr;
 };
 
@@ -69,6 +72,7 @@ struct SoftmaxAttentionBackward {
   T* dv = nullptr;  // [M, kv_heads * D], row stride dv_stride, or null
   int64_t dv_stride = 0;
   bool accumulate_dv = false;
+  void* workspace = nullptr;  // CUDA: softmax_attention_backward_workspace(params) bytes
   Stream stream = nullptr;
 };
 
@@ -78,5 +82,19 @@ void softmax_attention_forward(const SoftmaxAttentionForward<T>& params);
 template <class T>
 void softmax_attention_backward(const SoftmaxAttentionBackward<T>& params);
 }  // namespace cpu
+
+// Any head_dim up to 256, any strides and alignment, and scale > 0. bfloat16 rows on 16-byte boundaries with
+// head_dim a multiple of 8 run on tensor cores (backward: up to 128), everything else in exact float
+// products.
+namespace cuda {
+template <class T>
+int64_t softmax_attention_forward_workspace(const SoftmaxAttentionForward<T>& params);
+template <class T>
+void softmax_attention_forward(const SoftmaxAttentionForward<T>& params);
+template <class T>
+int64_t softmax_attention_backward_workspace(const SoftmaxAttentionBackward<T>& params);
+template <class T>
+void softmax_attention_backward(const SoftmaxAttentionBackward<T>& params);
+}  // namespace cuda
 
 }  // namespace sluice::kernels
