@@ -43,22 +43,24 @@ gla::Chunked chunked_of(const Params& p, const GatedLinearAttentionPlan& plan) {
 void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   const gla::Chunked chunked = chunked_of(p, plan);
   prepare_chunks(chunked, p.stream);
-  walk_states(chunked, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, p.final_state}, false,
-              p.stream);
+  const gla::StateWalk walk = {
+      false, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, p.final_state}};
+  walk_states(chunked, &walk, 1, p.stream);
   output_of_chunks(chunked, {p.o, p.o_stride}, p.stream);
 }
 
 void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.d_o = {p.d_o, p.d_o_stride};
+  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr;
+  const gla::StateWalk walks[2] = {
+      {true, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state}},
+      {false, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, nullptr}}};
   prepare_chunks(chunked, p.stream);
-  walk_states(chunked, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state},
-              true, p.stream);
+  walk_states(chunked, walks, only_values ? 1 : 2, p.stream);
   if (p.dv != nullptr) d_values_of_chunks(chunked, {p.dv, p.dv_stride}, p.stream);
-  if (p.dq == nullptr && p.dk == nullptr && p.dg == nullptr) return;
+  if (only_values) return;
   d_scores_of_chunks(chunked, p.stream);
-  walk_states(chunked, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, nullptr}, false,
-              p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 

@@ -63,8 +63,13 @@ struct Slots {
 // spans, decay, q_hat, k_hat and scores.
 void prepare_chunks(const Chunked& chunked, Stream stream);
 void d_scores_of_chunks(const Chunked& chunked, Stream stream);
-// The states before the chunks, from `start` to `end`; with `reverse` their gradients after the chunks.
-void walk_states(const Chunked& chunked, const Slots& start, const Slots& end, bool reverse, Stream stream);
+// Forward: the states before the chunks, from `start` to `end`. In reverse: their gradients after the chunks.
+struct StateWalk {
+  bool reverse;
+  Slots start, end;
+};
+// One walk, or two at a time: neither fills a GPU where sequences are few and long.
+void walk_states(const Chunked& chunked, const StateWalk* walks, int count, Stream stream);
 // o from states and scores, or dv from d_states and the scores' transpose.
 void output_of_chunks(const Chunked& chunked, OutRows o, Stream stream);
 void d_values_of_chunks(const Chunked& chunked, OutRows dv, Stream stream);

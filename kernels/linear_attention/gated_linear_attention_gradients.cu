@@ -10,23 +10,24 @@ namespace {
 
 constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
 
-// KT key columns a block. Half of the warps sum dq = dO S^T + dP k, the other half dk = V dS^T + dP^T q, in
+// 64 key columns a block. Half of the warps sum dq = dO S^T + dP k, the other half dk = V dS^T + dP^T q, in
 // tiles of 32 x 32; then threads take two columns of eight rows each, multiply by the decays and sum the
-// gates' gradient.
-template <int KT>
-struct Layout {
-  static constexpr int THREADS = 4 * KT, STAGES = KT == 64 ? 2 : 3;
-  static constexpr int ROW = KT + 8;  // floats: four rows of eight columns of a fragment fill the banks
-  static constexpr int SCORES_ROW = CHUNK + 4;  // the same for eight rows of four
-  struct Stage {
-    unsigned char d_o[PANEL_BYTES], v[PANEL_BYTES];
-    unsigned char state[KT * PANEL_ROW_BYTES], d_state[KT * PANEL_ROW_BYTES];
-  };
-  struct Inside {
-    float k[CHUNK * ROW];  // k e^(middle - b), or k; then dq
-    float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
-    float b[CHUNK * ROW];  // where the factors would leave the range of floats
-  };
+// gates' gradient. Two blocks a multiprocessor: one multiplies while the other is at its decays.
+constexpr int KEYS = PANEL;
+constexpr int THREADS = 256, ROLE_WARPS = THREADS / 64;
+constexpr int STAGES = 2;
+constexpr int ROW = KEYS + 8;          // floats: four rows of eight columns of a fragment fill the banks
+constexpr int SCORES_ROW = CHUNK + 4;  // the same for eight rows of four
+
+struct Stage {
+  unsigned char d_o[PANEL_BYTES], v[PANEL_BYTES], state[PANEL_BYTES], d_state[PANEL_BYTES];
+};
+struct Inside {
+  float k[CHUNK * ROW];  // k e^(middle - b), or k; then dq
+  float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
+  float b[CHUNK * ROW];  // where the factors would leave the range of floats
+};
+struct Shared {
   union {
     Stage stages[STAGES];
     Inside inside;
@@ -34,9 +35,9 @@ struct Layout {
   float far[CHUNK * ROW];              // V dS^T
   float d_scores[CHUNK * SCORES_ROW];  // dP
   float diagonal[CHUNK];               // of dP, where d_scores then holds zeros
-  float sums[2 * SEGMENTS * KT];
-  float before[KT];  // e^middle: from the chunk's start to the middle of the decay
-  float across[KT];  // rowsum_V(S . dS)
+  float sums[2 * SEGMENTS * KEYS];
+  float before[KEYS];  // e^middle: from the chunk's start to the middle of the decay
+  float across[KEYS];  // rowsum_V(S . dS)
 };
 
 __device__ __forceinline__ float dot_of_pieces(const uint4& x, const uint4& y) {
@@ -69,7 +70,6 @@ __device__ __forceinline__ void visit_tile(float (&sums)[2][4][4], int row0, int
 }
 
 // sums += scores factors, or scores^T factors, of the part of the scores that is not zero.
-template <int ROW, int SCORES_ROW>
 __device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* scores, const float* factors,
                                            bool transposed, int row0, int column0) {
   const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
@@ -96,7 +96,6 @@ __device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* 
 
 // The same term by term, for any gates: no exponent is positive. Sums from the state come in without their
 // decay.
-template <int ROW, int SCORES_ROW>
 __device__ __forceinline__ void add_inside_by_terms(float (&sums)[2][4][4], const float* scores,
                                                     const float* factors, const float* b, bool transposed,
                                                     int row0, int column0) {
@@ -119,28 +118,26 @@ __device__ __forceinline__ void add_inside_by_terms(float (&sums)[2][4][4], cons
   }
 }
 
-// GROUPED: several query heads share a kv head. One block a chunk, kv head and KT columns of the keys.
-template <int KT, bool GROUPED>
-__global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
+// GROUPED: several query heads share a kv head. One block a chunk, kv head and KEYS columns of the keys.
+template <bool GROUPED>
+__global__ void __launch_bounds__(THREADS, 2)
     gradients(const __grid_constant__ Chunked p, const OutRows dq_out, const OutRows dk_out,
               const OutRows dg_out) {
-  using L = Layout<KT>;
-  constexpr int THREADS = L::THREADS, ROW = L::ROW;
   extern __shared__ __align__(128) unsigned char memory[];
-  L& shared = *reinterpret_cast<L*>(memory);
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
   const int K = p.key_size, V = p.value_size;
-  const unsigned tiles = (K + KT - 1) / KT;
-  const int k0 = static_cast<int>(blockIdx.x % tiles) * KT, columns = min(KT, K - k0);
+  const unsigned tiles = (K + KEYS - 1) / KEYS;
+  const int k0 = static_cast<int>(blockIdx.x % tiles) * KEYS, columns = min(KEYS, K - k0);
   const int kv_head = static_cast<int>(blockIdx.x / tiles % p.kv_heads);
   const int64_t c = blockIdx.x / tiles / p.kv_heads;
   const ChunkSpan span = p.spans[c];
   const int rows = static_cast<int>(span.rows);
-  const int warp = static_cast<int>(threadIdx.x) >> 5, in_role = warp % (KT / 16);
-  const bool of_keys = warp >= KT / 16;
+  const int warp = static_cast<int>(threadIdx.x) >> 5, in_role = warp % ROLE_WARPS;
+  const bool of_keys = warp >= ROLE_WARPS;
   const int row0 = (in_role & 1) * 32, column0 = (in_role >> 1) * 32;
   // The elementwise part's place.
-  const int in_tile = static_cast<int>(threadIdx.x) % (KT / 2) * 2,
-            segment = static_cast<int>(threadIdx.x) / (KT / 2);
+  const int in_tile = static_cast<int>(threadIdx.x) % (KEYS / 2) * 2,
+            segment = static_cast<int>(threadIdx.x) / (KEYS / 2);
   const bool active = in_tile < columns;
   const int first_row = segment * SEGMENT_ROWS;
   const auto at = [&](const auto& rows_of, int head) {
@@ -164,14 +161,14 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
     const bfloat16* v = p.v.data + span.first * p.v.stride + static_cast<int64_t>(kv_head) * V;
     const auto load = [&](int step) {
       if (step < steps) {
-        typename L::Stage& stage = shared.stages[step % L::STAGES];
+        Stage& stage = shared.stages[step % STAGES];
         const int v0 = step * PANEL;
         copy_panel<CHUNK, THREADS>(shared_address(stage.d_o), d_o + v0, p.d_o.stride, rows, V - v0);
-        copy_panel<KT, THREADS>(shared_address(stage.state), p.states + state * V + v0, V, columns, V - v0);
+        copy_panel<KEYS, THREADS>(shared_address(stage.state), p.states + state * V + v0, V, columns, V - v0);
         if (r == 0) {
           copy_panel<CHUNK, THREADS>(shared_address(stage.v), v + v0, p.v.stride, rows, V - v0);
-          copy_panel<KT, THREADS>(shared_address(stage.d_state), p.d_states + state * V + v0, V, columns,
-                                  V - v0);
+          copy_panel<KEYS, THREADS>(shared_address(stage.d_state), p.d_states + state * V + v0, V, columns,
+                                    V - v0);
         }
       }
       commit_copies();
@@ -179,20 +176,19 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
     if (!of_keys) visit_tile(sums, row0, column0, [](float& x, float& y, int, int) { x = y = 0.0f; });
     const float* d_scores = p.d_scores + (c * p.heads + head) * CHUNK * CHUNK;
     for (int i = static_cast<int>(threadIdx.x) * 4; i < CHUNK * CHUNK; i += THREADS * 4) {
-      copy_async_16(shared_address(shared.d_scores + i / CHUNK * L::SCORES_ROW + i % CHUNK), d_scores + i,
-                    true);
+      copy_async_16(shared_address(shared.d_scores + i / CHUNK * SCORES_ROW + i % CHUNK), d_scores + i, true);
     }
-    for (int step = 0; step < L::STAGES - 1; ++step) load(step);
+    for (int step = 0; step < STAGES - 1; ++step) load(step);
     if (r == 0) {
-      gates = gates_of_chunk<KT>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride, rows,
-                                 in_tile, segment, shared.sums);
+      gates = gates_of_chunk<KEYS>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
+                                   rows, in_tile, segment, shared.sums);
       by_terms = __syncthreads_or(!gates.in_range());
     }
     for (int step = 0; step < steps; ++step) {
-      wait_for_copies<L::STAGES - 2>();
+      wait_for_copies<STAGES - 2>();
       __syncthreads();
-      load(step + L::STAGES - 1);
-      const typename L::Stage& stage = shared.stages[step % L::STAGES];
+      load(step + STAGES - 1);
+      const Stage& stage = shared.stages[step % STAGES];
       if (r == 0) {
         const int row = static_cast<int>(threadIdx.x) >> 2, piece = (static_cast<int>(threadIdx.x) & 3) * 2;
 #pragma unroll
@@ -234,7 +230,7 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
       shared.before[in_tile + 1] = power_of_two(middle1);
     }
     if (threadIdx.x < CHUNK) {
-      float& score = shared.d_scores[threadIdx.x * L::SCORES_ROW + threadIdx.x];
+      float& score = shared.d_scores[threadIdx.x * SCORES_ROW + threadIdx.x];
       shared.diagonal[threadIdx.x] = score;
       score = 0.0f;
     }
@@ -274,15 +270,14 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
     __syncthreads();
     const float* factors = of_keys ? shared.inside.q : shared.inside.k;
     if (by_terms) {
-      add_inside_by_terms<ROW, L::SCORES_ROW>(sums, shared.d_scores, factors, shared.inside.b, of_keys, row0,
-                                              column0);
+      add_inside_by_terms(sums, shared.d_scores, factors, shared.inside.b, of_keys, row0, column0);
     } else {
       if (!of_keys) {
         visit_tile(sums, row0, column0, [&](float& x, float& y, int, int column) {
           x *= shared.before[column], y *= shared.before[column + 1];
         });
       }
-      add_inside<ROW, L::SCORES_ROW>(sums, shared.d_scores, factors, of_keys, row0, column0);
+      add_inside(sums, shared.d_scores, factors, of_keys, row0, column0);
     }
     __syncthreads();
     float* summed = of_keys ? shared.inside.q : shared.inside.k;
@@ -337,19 +332,19 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
   }
   if (dg_out.data == nullptr) return;
   float* from_sums = shared.sums + in_tile;
-  float* before_sums = from_sums + SEGMENTS * KT;
+  float* before_sums = from_sums + SEGMENTS * KEYS;
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
-    from_sums[segment * KT + e] = sums_from[e];
-    before_sums[segment * KT + e] = sums_before[e];
+    from_sums[segment * KEYS + e] = sums_from[e];
+    before_sums[segment * KEYS + e] = sums_before[e];
   }
   __syncthreads();
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     float from = 0.0f, before = 0.0f;
     for (int other = 0; other < SEGMENTS; ++other) {
-      if (other > segment) from += from_sums[other * KT + e];
-      if (other < segment) before += before_sums[other * KT + e];
+      if (other > segment) from += from_sums[other * KEYS + e];
+      if (other < segment) before += before_sums[other * KEYS + e];
     }
     before += p.factor * power_of_two(gates.total[e]) * shared.across[in_tile + e];
 #pragma unroll
@@ -366,14 +361,14 @@ __global__ void __launch_bounds__(4 * KT, KT == 64 ? 2 : 1)
   }
 }
 
-template <int KT, bool GROUPED>
+template <bool GROUPED>
 void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(Layout<KT>));
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static const cudaError_t allowed =
-      cudaFuncSetAttribute(gradients<KT, GROUPED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(gradients<GROUPED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
-  const int64_t blocks = chunked.chunks * chunked.kv_heads * ((chunked.key_size + KT - 1) / KT);
-  gradients<KT, GROUPED><<<static_cast<unsigned>(blocks), 4 * KT, kBytes, stream>>>(chunked, dq, dk, dg);
+  const int64_t blocks = chunked.chunks * chunked.kv_heads * ((chunked.key_size + KEYS - 1) / KEYS);
+  gradients<GROUPED><<<static_cast<unsigned>(blocks), THREADS, kBytes, stream>>>(chunked, dq, dk, dg);
   SLUICE_CHECK_LAUNCH("gated_linear_attention gradients");
 }
 
@@ -381,13 +376,10 @@ void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg
 
 void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
   if (chunked.chunks == 0) return;
-  const bool wide = chunked.key_size > 64;
   if (chunked.group > 1) {
-    wide ? launch_gradients<128, true>(chunked, dq, dk, dg, stream)
-         : launch_gradients<64, true>(chunked, dq, dk, dg, stream);
+    launch_gradients<true>(chunked, dq, dk, dg, stream);
   } else {
-    wide ? launch_gradients<128, false>(chunked, dq, dk, dg, stream)
-         : launch_gradients<64, false>(chunked, dq, dk, dg, stream);
+    launch_gradients<false>(chunked, dq, dk, dg, stream);
   }
 }
 

@@ -8,8 +8,8 @@ namespace {
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int WARP_COLUMNS = 4, COLUMNS = WARPS * WARP_COLUMNS;  // of X, a block
-constexpr int BATCH = 32 / WARP_COLUMNS;  // tokens whose sums fill a warp's lanes; divides a chunk
-constexpr int LARGEST_SHARED = 200 * 1024;
+constexpr int BATCH = 32 / WARP_COLUMNS;    // tokens whose sums fill a warp's lanes; divides a chunk
+constexpr int LARGEST_SHARED = 160 * 1024;  // what sm_80 has for a block, and a little less
 
 template <class T>
 struct RowsOf {

@@ -11,8 +11,10 @@ constexpr int STAGES = 3;
 
 // A block carries ROWS x COLUMNS of X, a warp a part of 16 or 32 rows and 32 or 64 columns of it. Large tiles
 // read hat and W less often, small ones make steps short and blocks many where sequences are few and long.
-template <int ROWS_, int COLUMNS_, int WARPS_DOWN, int WARPS_ACROSS>
+template <int ROWS_, int COLUMNS_, int WARPS_DOWN, int WARPS_ACROSS, int ENOUGH>
 struct Tile {
+  // As many keep an H200 busier than more blocks of a smaller tile would: measured.
+  static constexpr int ENOUGH_BLOCKS = ENOUGH;
   static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = WARPS_DOWN * WARPS_ACROSS * 32;
   static constexpr int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
   static constexpr int FRAGMENTS_DOWN = WARP_ROWS / 16, FRAGMENTS_ACROSS = WARP_COLUMNS / 8;
@@ -40,6 +42,11 @@ struct Walk {
   float start_factor, end_factor;
 };
 
+struct Walks {
+  Walk walks[2];
+  unsigned blocks;  // of each
+};
+
 // Visits a warp's sums that lie inside [rows, columns] of the tile.
 template <class T, class Visit>
 __device__ __forceinline__ void visit_sums(int row0, int column0, int rows, int columns, const Visit& visit) {
@@ -58,19 +65,21 @@ __device__ __forceinline__ void visit_sums(int row0, int column0, int rows, int 
   }
 }
 
-// One block a sequence, kv head and tile.
+// One block a walk, sequence, kv head and tile.
 template <class T>
 __global__ void __launch_bounds__(T::THREADS, 2)
-    walk(const __grid_constant__ Chunked p, const __grid_constant__ Walk w) {
+    walk(const __grid_constant__ Chunked p, const __grid_constant__ Walks all) {
   extern __shared__ __align__(128) unsigned char memory[];
   const uint32_t stages = shared_address(memory);
   const int K = p.key_size, V = p.value_size;
   const unsigned row_tiles = (K + T::ROWS - 1) / T::ROWS,
                  tiles = row_tiles * ((V + T::COLUMNS - 1) / T::COLUMNS);
-  const int k0 = static_cast<int>(blockIdx.x % tiles % row_tiles) * T::ROWS;
-  const int v0 = static_cast<int>(blockIdx.x % tiles / row_tiles) * T::COLUMNS;
-  const int kv_head = static_cast<int>(blockIdx.x / tiles % p.kv_heads);
-  const int64_t s = blockIdx.x / tiles / p.kv_heads;
+  const unsigned block = blockIdx.x % all.blocks;
+  const Walk& w = all.walks[blockIdx.x / all.blocks];
+  const int k0 = static_cast<int>(block % tiles % row_tiles) * T::ROWS;
+  const int v0 = static_cast<int>(block % tiles / row_tiles) * T::COLUMNS;
+  const int kv_head = static_cast<int>(block / tiles % p.kv_heads);
+  const int64_t s = block / tiles / p.kv_heads;
   const int rows = min(T::ROWS, K - k0), columns = min(T::COLUMNS, V - v0);
   const int64_t begin = p.offsets[s], length = p.offsets[s + 1] - begin, first_chunk = p.chunk_offsets[s];
   const int chunks = static_cast<int>(p.chunk_offsets[s + 1] - first_chunk);
@@ -186,24 +195,36 @@ __global__ void __launch_bounds__(T::THREADS, 2)
   }
 }
 
-// Enough blocks to keep the multiprocessors of a large GPU busy. Which tile is taken changes no result: an
-// element's sums are the same in each.
-constexpr int64_t kEnoughBlocks = 192;
-
-// Walks in tiles T if that makes enough blocks, or else in one of the smaller ones.
+// Walks in tiles T if that makes enough blocks, or else in one of the smaller ones. Which it is changes no
+// result: an element's sums are the same in each.
 template <class T, class... Smaller>
-void launch_walk(const Chunked& chunked, const Walk& w, Stream stream) {
+void launch_walks(const Chunked& chunked, Walks& all, int count, Stream stream) {
   const int64_t tiles = ((chunked.key_size + T::ROWS - 1) / T::ROWS) *
                         ((chunked.value_size + T::COLUMNS - 1) / static_cast<int64_t>(T::COLUMNS));
   const int64_t blocks = tiles * chunked.kv_heads * chunked.sequences;
+  [[maybe_unused]] const bool enough = blocks * count >= T::ENOUGH_BLOCKS;
   if constexpr (sizeof...(Smaller) > 0) {
-    if (blocks < kEnoughBlocks) return launch_walk<Smaller...>(chunked, w, stream);
+    if (!enough) return launch_walks<Smaller...>(chunked, all, count, stream);
   }
+  all.blocks = static_cast<unsigned>(blocks);
   static const cudaError_t allowed =
       cudaFuncSetAttribute(walk<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::BYTES);
   SLUICE_CUDA_CHECK(allowed);
-  walk<T><<<static_cast<unsigned>(blocks), T::THREADS, T::BYTES, stream>>>(chunked, w);
+  walk<T><<<static_cast<unsigned>(blocks * count), T::THREADS, T::BYTES, stream>>>(chunked, all);
   SLUICE_CHECK_LAUNCH("gated_linear_attention walk");
+}
+
+Walk walk_of(const Chunked& chunked, const StateWalk& of) {
+  Walk w;
+  w.values = of.reverse ? chunked.d_o : chunked.v;
+  w.hat = of.reverse ? chunked.q_hat : chunked.k_hat;
+  w.group = of.reverse ? chunked.group : 1;
+  w.reverse = of.reverse;
+  w.states = of.reverse ? chunked.d_states : chunked.states;
+  w.start = of.start, w.end = of.end;
+  w.start_factor = of.reverse ? 1.0f / chunked.factor : 1.0f;
+  w.end_factor = of.reverse ? chunked.factor : 1.0f;
+  return w;
 }
 
 constexpr int ZERO_THREADS = 256;
@@ -220,19 +241,12 @@ __global__ void __launch_bounds__(ZERO_THREADS)
 
 }  // namespace
 
-void walk_states(const Chunked& chunked, const Slots& start, const Slots& end, bool reverse, Stream stream) {
+void walk_states(const Chunked& chunked, const StateWalk* walks, int count, Stream stream) {
   if (chunked.sequences == 0) return;
-  Walk w;
-  w.values = reverse ? chunked.d_o : chunked.v;
-  w.hat = reverse ? chunked.q_hat : chunked.k_hat;
-  w.group = reverse ? chunked.group : 1;
-  w.reverse = reverse;
-  w.states = reverse ? chunked.d_states : chunked.states;
-  w.start = start, w.end = end;
-  w.start_factor = reverse ? 1.0f / chunked.factor : 1.0f;
-  w.end_factor = reverse ? chunked.factor : 1.0f;
-  launch_walk<Tile<128, 128, 4, 2>, Tile<64, 128, 4, 2>, Tile<64, 64, 4, 2>, Tile<32, 64, 2, 2>,
-              Tile<32, 32, 2, 1>>(chunked, w, stream);
+  Walks all = {};
+  for (int i = 0; i < count; ++i) all.walks[i] = walk_of(chunked, walks[i]);
+  launch_walks<Tile<128, 128, 4, 2, 120>, Tile<64, 128, 4, 2, 192>, Tile<64, 64, 4, 2, 192>,
+               Tile<32, 64, 2, 2, 120>, Tile<32, 32, 2, 1, 0>>(chunked, all, count, stream);
 }
 
 void zero_unnamed_slots(float* states, int64_t slots, int64_t elements, const int64_t* named, int64_t count,

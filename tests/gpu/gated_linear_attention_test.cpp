@@ -88,6 +88,20 @@ TEST_CASE("bfloat16: all lengths around a chunk", "[gla]") {
   }
 }
 
+TEST_CASE("bfloat16: sequences and heads enough for every tile of the state walk", "[gla]") {
+  // A walk takes the largest tile that makes enough blocks; forward walks once, backward twice at a time.
+  const auto of_blocks = [](int64_t sequences, int64_t heads, int64_t kv_heads, int64_t key, int64_t value) {
+    std::vector<int64_t> lengths;
+    for (int64_t s = 0; s < sequences; ++s) lengths.push_back(s % 5 == 3 ? 0 : s % 3 == 0 ? 90 : 45 + s);
+    return of_sizes(lengths, heads, kv_heads, key, value);
+  };
+  check<bfloat16>(of_blocks(3, 10, 10, 64, 64), kAnyGates);   // 32 x 32 and 32 x 64
+  check<bfloat16>(of_blocks(5, 8, 8, 128, 128), kAnyGates);   // 32 x 64 and 64 x 64
+  check<bfloat16>(of_blocks(13, 8, 8, 128, 128), kAnyGates);  // 64 x 128 and 128 x 128
+  check<bfloat16>(of_blocks(16, 8, 8, 128, 128), kAnyGates);  // 128 x 128
+  check<bfloat16>(of_blocks(8, 10, 5, 200, 136), kAnyGates);  // 128 x 128, partly outside
+}
+
 TEST_CASE("bfloat16: sizes of heads", "[gla]") {
   for (const auto& [key, value] : std::vector<std::pair<int64_t, int64_t>>{
            {16, 16}, {48, 80}, {80, 48}, {320, 320}, {512, 128}, {64, 1024}, {8, 24}, {200, 136}}) {
