@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "support/catch.h"
+#include "tensor/device.h"
 #include "tensor/tensor.h"
 
 using namespace sluice;
@@ -33,6 +34,10 @@ TEST_CASE("an impossible request says what was asked for and what is held") {
   }
 }
 
-TEST_CASE("CUDA tensors are refused in a build without CUDA") {
-  CHECK_THROWS_WITH(Tensor::empty({1}, DType::kF32, Device::kCuda), test::contains("no CUDA"));
+TEST_CASE("where there is no GPU, tensors on one are refused with the reason") {
+  std::string why_not;
+  if (is_available(Device::kCuda, &why_not)) return;
+  CHECK_FALSE(why_not.empty());
+  CHECK_THROWS_WITH(Tensor::empty({2}, DType::kF32, Device::kCuda),
+                    test::contains("CUDA") || test::contains("GPU"));
 }
