@@ -1,10 +1,19 @@
+# Where a library's headers are, here and once installed, and that it is installed.
+function(sluice_install_library NAME)
+  target_include_directories(sluice_${NAME} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                                   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+                                                   $<INSTALL_INTERFACE:include/sluice>)
+  set_target_properties(sluice_${NAME} PROPERTIES EXPORT_NAME ${NAME})
+  install(TARGETS sluice_${NAME} EXPORT sluice ARCHIVE DESTINATION lib/sluice)
+endfunction()
+
 # sluice_library(NAME SOURCES a.cpp ... [LINKS core ...] [PRIVATE_LINKS pkg::target ...])
 #   One folder, one static library `sluice_NAME`. LINKS name sibling folders. Headers are included from
 #   the repository's root for kernels ("kernels/...") and from src/ for the rest ("core/error.h").
 function(sluice_library NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PUBLIC_LINKS;PRIVATE_LINKS" ${ARGN})
   add_library(sluice_${NAME} STATIC ${ARG_SOURCES})
-  target_include_directories(sluice_${NAME} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+  sluice_install_library(${NAME})
   foreach(dependency IN LISTS ARG_LINKS)
     target_link_libraries(sluice_${NAME} PUBLIC sluice_${dependency})
   endforeach()
