@@ -30,7 +30,8 @@ function(sluice_program NAME)
   target_link_libraries(${NAME} PRIVATE CLI11::CLI11 ${ARG_PRIVATE_LINKS})
 endfunction()
 
-# sluice_test(NAME SOURCES ... LINKS ...): one test program per folder; every TEST_CASE becomes a ctest test.
+# sluice_test(NAME SOURCES ... LINKS ...): one test program per folder; every TEST_CASE becomes a ctest test. They are
+# about the CPU, on machines with a GPU, too.
 function(sluice_test NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
   add_executable(test_${NAME} ${ARG_SOURCES})
@@ -42,7 +43,7 @@ function(sluice_test NAME)
   target_compile_definitions(test_${NAME} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                   SLUICE_BINARY_DIR="${PROJECT_BINARY_DIR}")
   catch_discover_tests(test_${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
-                       PROPERTIES TIMEOUT 600 ENVIRONMENT "SLUICE_POISON=1;OMP_NUM_THREADS=2")
+                       PROPERTIES TIMEOUT 600 ENVIRONMENT "SLUICE_POISON=1;OMP_NUM_THREADS=2;CUDA_VISIBLE_DEVICES=-1")
 endfunction()
 
 # sluice_gpu_test(NAME SOURCES ... LINKS ...): the same for tests that need a GPU. They bring a main of their own, which

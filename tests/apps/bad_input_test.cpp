@@ -161,6 +161,13 @@ TEST_CASE("other programs: wrong arguments and missing files") {
     check(program, {"--help"}, 0, "Usage");
 }
 
+TEST_CASE("steps to profile are a range") {
+  const TrainingRun run;
+  for (const char* range : {"3", "3:", ":4", "4:4", "0:2", "1:2x", "a:b"}) {
+    check_refused(run, 2, {"--profile-steps", range}, {"--profile-steps", range});
+  }
+}
+
 TEST_CASE("a dry run prints the plan and writes nothing") {
   TrainingRun run;
   const auto outcome = run.train({"--dry-run"});

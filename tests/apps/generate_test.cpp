@@ -32,6 +32,15 @@ TEST_CASE("generate prints ids where there is no tokenizer") {
   CHECK_THAT(result.errors, test::contains("prompt: 3 tokens") && test::contains("text: 12 tokens") &&
                                 test::contains("constant"));
 
+  const auto two =
+      test::run_app(common +
+                        " --prompt-tokens 3,4,5 -n 12 --seed 5 --temperature 0.7 --top-k 20 --top-p 0.9"
+                        " --no-stop --texts 2",
+                    directory.path());
+  CHECK(two.exit_code == 0);
+  CHECK_THAT(two.output, test::contains("--- 1 ---\n" + expected + "\n--- 2 ---\n"));
+  CHECK_THAT(two.errors, test::contains("text: 24 tokens"));
+
   const auto expect_error = [&](const std::string& arguments, int exit_code, const std::string& part) {
     const auto failed = test::run_app(common + arguments, directory.path());
     CAPTURE(arguments, failed.errors);
@@ -42,6 +51,7 @@ TEST_CASE("generate prints ids where there is no tokenizer") {
   expect_error(" --prompt hello --prompt-tokens 1", 2, "excludes");
   expect_error(" --prompt-tokens 99", 2, "prompt token 99");
   expect_error(" --top-p 2", 2, "top-p 2");
+  expect_error(" --prompt-tokens 1 --texts 0", 2, "0 texts");
   expect_error(" --prompt-file /nonexistent/file", 3, "/nonexistent/file");
 }
 

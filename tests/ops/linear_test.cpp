@@ -34,6 +34,13 @@ TEST_CASE("linear: f32 against f64 at sizes around the edges of vector units") {
   }
 }
 
+TEST_CASE("project is linear without a gradient, and refuses shapes that do not fit") {
+  const Tensor x = random_normal({5, 7}, DType::kF64, 1), w = random_normal({3, 7}, DType::kF64, 2);
+  CHECK(ops::project(x, w).to_vector<double>() ==
+        ops::linear(Variable(x), Variable(w)).value().to_vector<double>());
+  CHECK_THROWS_WITH(ops::project(x, w.columns(0, 6)), test::contains("[project] expected x of shape [N, 6]"));
+}
+
 TEST_CASE("linear refuses shapes that do not fit") {
   CHECK_THROWS_WITH(ops::linear(Variable(random_normal({2, 3}, DType::kF32, 1)),
                                 Variable(random_normal({4, 5}, DType::kF32, 1))),
