@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -50,6 +51,28 @@ SamplingStatistics TextSampler::generate(std::span<const int32_t> prompt,
   return generate_many(prompt, 1, [&](int64_t, int32_t token) { on_token(token); });
 }
 
+// The next token of each text, from logits [texts, vocabulary].
+std::vector<int32_t> TextSampler::choose(const std::vector<double>& logits, int64_t texts,
+                                         int64_t position) const {
+  const auto vocabulary = static_cast<size_t>(model_.config().vocab_size);
+  std::vector<int32_t> chosen(static_cast<size_t>(texts));
+  std::exception_ptr failure;
+#pragma omp parallel for if (texts > 1)
+  for (int64_t text = 0; text < texts; ++text) {
+    try {
+      const Philox random(options_.seed, options_.stream + static_cast<uint64_t>(text));
+      const auto own = std::span(logits).subspan(static_cast<size_t>(text) * vocabulary, vocabulary);
+      chosen[static_cast<size_t>(text)] =
+          choose_token(own, options_.choice, random.uniform(static_cast<uint64_t>(position)));
+    } catch (...) {
+#pragma omp critical
+      failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+  return chosen;
+}
+
 SamplingStatistics TextSampler::generate_many(
     std::span<const int32_t> prompt, int64_t texts,
     const std::function<void(int64_t text, int32_t token)>& on_token) const {
@@ -68,13 +91,10 @@ SamplingStatistics TextSampler::generate_many(
   int64_t running = texts;
   tokens.resize(static_cast<size_t>(texts));
   for (int64_t position = 0; position < options_.max_tokens && running > 0; ++position) {
+    const std::vector<int32_t> chosen = choose(logits, texts, position);
     for (int64_t text = 0; text < texts; ++text) {
       if (stopped[static_cast<size_t>(text)]) continue;  // its last token runs along, unread
-      const Philox random(options_.seed, options_.stream + static_cast<uint64_t>(text));
-      const auto vocabulary = static_cast<size_t>(model_.config().vocab_size);
-      const auto own = std::span(logits).subspan(static_cast<size_t>(text) * vocabulary, vocabulary);
-      const int32_t token =
-          choose_token(own, options_.choice, random.uniform(static_cast<uint64_t>(position)));
+      const int32_t token = chosen[static_cast<size_t>(text)];
       if (options_.stop_token == token) {
         stopped[static_cast<size_t>(text)] = 1;
         --running;
