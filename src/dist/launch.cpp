@@ -13,15 +13,16 @@ struct Launcher {
   const char* name;
   const char* rank;
   const char* world_size;
+  enum class Mpi { kAlways, kNever, kWithPmix } mpi;
 };
 
 // Inside one Slurm job mpirun sets both its own variables and finds Slurm's; the launcher that started this
 // very process comes first.
 constexpr Launcher kLaunchers[] = {
-    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-    {"MPICH", "PMI_RANK", "PMI_SIZE"},
-    {"torchrun", "RANK", "WORLD_SIZE"},
-    {"Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
+    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", Launcher::Mpi::kAlways},
+    {"MPICH", "PMI_RANK", "PMI_SIZE", Launcher::Mpi::kAlways},
+    {"torchrun", "RANK", "WORLD_SIZE", Launcher::Mpi::kNever},
+    {"Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", Launcher::Mpi::kWithPmix},
 };
 
 std::optional<int> number_in(const char* variable) {
@@ -43,7 +44,9 @@ LaunchIdentity detect_launch() {
     if (!rank || !world_size) continue;
     SLUICE_CHECK(*world_size >= 1 && *rank < *world_size, kUsage, "{} says rank {} of {} processes ({}, {})",
                  launcher.name, *rank, *world_size, launcher.rank, launcher.world_size);
-    return {launcher.name, *rank, *world_size};
+    const bool for_mpi = launcher.mpi == Launcher::Mpi::kAlways ||
+                         (launcher.mpi == Launcher::Mpi::kWithPmix && std::getenv("PMIX_RANK") != nullptr);
+    return {launcher.name, *rank, *world_size, for_mpi};
   }
   return {};
 }

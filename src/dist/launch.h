@@ -10,6 +10,8 @@ struct LaunchIdentity {
   std::string launcher = "none";  // "Open MPI", "Slurm", "torchrun", "MPICH"
   int rank = 0;
   int world_size = 1;
+  // Whether the launcher prepared its processes for MPI. torchrun did not, nor did srun without --mpi=pmix.
+  bool for_mpi = false;
 };
 
 // Error(kUsage) when a variable is no number or the rank is outside the world.

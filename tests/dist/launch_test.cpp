@@ -13,7 +13,8 @@ namespace {
 class Variables {
  public:
   explicit Variables(std::initializer_list<std::pair<const char*, const char*>> values) {
-    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "RANK", "SLURM_PROCID"}) ::unsetenv(name);
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "RANK", "SLURM_PROCID", "PMIX_RANK"})
+      ::unsetenv(name);
     for (const auto& [name, value] : values) {
       ::setenv(name, value, 1);
       names_.push_back(name);
@@ -42,9 +43,21 @@ TEST_CASE("launchers are known by their variables") {
     CHECK(identity.launcher == "Open MPI");
     CHECK(identity.rank == 3);
     CHECK(identity.world_size == 8);
+    CHECK(identity.for_mpi);
   }
   const Variables set({{"RANK", "0"}, {"WORLD_SIZE", "2"}});
   CHECK(detect_launch().launcher == "torchrun");
+  CHECK_FALSE(detect_launch().for_mpi);
+}
+
+TEST_CASE("Slurm's processes speak MPI where srun prepared it") {
+  {
+    const Variables plain({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}});
+    CHECK(detect_launch().launcher == "Slurm");
+    CHECK_FALSE(detect_launch().for_mpi);
+  }
+  const Variables prepared({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"PMIX_RANK", "1"}});
+  CHECK(detect_launch().for_mpi);
 }
 
 TEST_CASE("nonsense in the environment is named") {

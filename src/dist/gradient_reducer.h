@@ -1,0 +1,59 @@
+// Sums gradients over ranks while backward still runs: the flat gradient buffer is cut into buckets, and each
+// is sent as soon as its last gradient is complete.
+//
+//   reducer.arm();                 // the backward pass that comes completes the gradients
+//   ... reducer.mark_ready(i) for each parameter, by autograd's hook ...
+//   reducer.finish();              // sends what is left and waits
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dist/communicator.h"
+
+namespace sluice {
+
+class GradientReducer {
+ public:
+  // Elements [begin, end) of the buffer are one parameter's gradient.
+  struct Range {
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+
+  static constexpr int64_t kBucketBytes = int64_t{25} << 20;
+
+  // `gradients` is flat; `parameters` in any order, without overlap. A bucket ends with the parameter that
+  // brings it to `bucket_bytes`.
+  GradientReducer(Communicator& communicator, Tensor gradients, const std::vector<Range>& parameters,
+                  int64_t bucket_bytes = kBucketBytes);
+
+  // Before this, mark_ready() is ignored: gradients that are still added to must not travel.
+  void arm();
+  // Parameter i, counted as given to the constructor, has its gradient. Buckets leave in the order of memory,
+  // on every rank alike, whatever order backward completes them in.
+  void mark_ready(size_t parameter);
+  // Afterwards the whole buffer holds sums. Not armed any more.
+  void finish();
+
+  size_t bucket_count() const { return buckets_.size(); }
+  size_t buckets_started() const { return next_; }  // since arm()
+
+ private:
+  struct Bucket {
+    int64_t begin = 0, end = 0;
+    int64_t parameters = 0;
+    int64_t missing = 0;
+  };
+  void start(const Bucket& bucket);
+
+  Communicator& communicator_;
+  Tensor gradients_;
+  std::vector<Bucket> buckets_;
+  std::vector<size_t> bucket_of_;  // of each parameter
+  std::vector<bool> ready_;
+  size_t next_ = 0;  // bucket to be sent
+  bool armed_ = false;
+};
+
+}  // namespace sluice
