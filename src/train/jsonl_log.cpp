@@ -73,15 +73,20 @@ void JsonlLog::write(const Json& value) {
   }
 }
 
-std::vector<Json> read_jsonl(const fs::path& path) {
+void for_each_jsonl(const fs::path& path, const std::function<void(Json)>& take) {
   const std::string text = read_text_file(path, ErrorKind::kData);
-  std::vector<Json> values;
+  int64_t line = 0;
   size_t begin = 0;
   for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
-    const std::string origin = fmt::format("{}:{}", path.string(), values.size() + 1);
-    values.push_back(parse_json(std::string_view(text).substr(begin, end - begin), origin, ErrorKind::kData));
+    const std::string origin = fmt::format("{}:{}", path.string(), ++line);
+    take(parse_json(std::string_view(text).substr(begin, end - begin), origin, ErrorKind::kData));
     begin = end + 1;
   }
+}
+
+std::vector<Json> read_jsonl(const fs::path& path) {
+  std::vector<Json> values;
+  for_each_jsonl(path, [&](Json value) { values.push_back(std::move(value)); });
   return values;
 }
 

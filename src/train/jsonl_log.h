@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,8 +35,10 @@ class JsonlLog {
   std::optional<OutputFile> file_;  // opened once the old lines are cut
 };
 
-// The values of all whole lines; a last line without its newline is still being written, or was cut, and is
-// left out. Error(kData) for any other line that is no JSON, with its number.
+// Calls `take` with the value of every whole line, in order; a last line without its newline is still being
+// written, or was cut, and is left out. Error(kData) for any other line that is no JSON, with its number.
+void for_each_jsonl(const std::filesystem::path& path, const std::function<void(Json)>& take);
+// All of them at once.
 std::vector<Json> read_jsonl(const std::filesystem::path& path);
 
 }  // namespace sluice
