@@ -1,4 +1,4 @@
-// evaluate: perplexity of a model by length and position.
+// evaluate: perplexity of a model by length and position, or its scores in tasks.
 #include <fmt/core.h>
 #include <omp.h>
 
@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/log.h"
 #include "core/program.h"
 #include "core/progress.h"
 #include "ops/cpu_setup.h"
@@ -14,6 +15,7 @@
 #include "train/evaluation_data.h"
 #include "train/evaluation_report.h"
 #include "train/loaded_model.h"
+#include "train/task_report.h"
 
 namespace {
 
@@ -26,6 +28,8 @@ struct Arguments {
   EvaluationOptions options;
   std::string tokenizer;
   std::string bigram_source;
+  std::vector<std::string> tasks, task_types;
+  std::string task_details;
   std::string json, svg;
   std::string device = "auto", dtype = "auto";
   int threads = 0;
@@ -84,18 +88,26 @@ LengthResult evaluate_with_progress(const LanguageModel& model, const TokenStrea
   });
 }
 
-int evaluate(const Arguments& arguments) {
-  if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
+LoadedModel load(const Arguments& arguments) {
   const Device device = parse_device(arguments.device);
-  const LoadedModel loaded =
-      load_model(arguments.checkpoint, parse_compute_dtype(arguments.dtype, device), device);
+  return load_model(arguments.checkpoint, parse_compute_dtype(arguments.dtype, device), device);
+}
+
+std::optional<Tokenizer> load_tokenizer(const Arguments& arguments, const LoadedModel& loaded) {
+  if (!arguments.tokenizer.empty()) return Tokenizer(arguments.tokenizer);
+  if (loaded.tokenizer) return Tokenizer(*loaded.tokenizer);
+  return std::nullopt;
+}
+
+void write_results(const Arguments& arguments, const Json& json) {
+  if (arguments.json.empty()) return;
+  write_file_atomically(arguments.json, dump_json(json) + "\n", ErrorKind::kData);
+}
+
+int evaluate_perplexity(const Arguments& arguments) {
+  const LoadedModel loaded = load(arguments);
   const LanguageModel& model = *loaded.model;
-  std::optional<Tokenizer> tokenizer;
-  if (!arguments.tokenizer.empty()) {
-    tokenizer.emplace(arguments.tokenizer);
-  } else if (loaded.tokenizer) {
-    tokenizer.emplace(*loaded.tokenizer);
-  }
+  const std::optional<Tokenizer> tokenizer = load_tokenizer(arguments, loaded);
   const EvaluationData data(arguments.data, tokenizer ? &*tokenizer : nullptr, model.config());
   check_evaluation(model, data.tokens().size(), arguments.lengths, arguments.options);
 
@@ -112,11 +124,101 @@ int evaluate(const Arguments& arguments) {
     report.results.push_back(std::move(result));
   }
   fmt::print("{}", to_text(report));
-  if (!arguments.json.empty()) {
-    write_file_atomically(arguments.json, dump_json(to_json(report)) + "\n", ErrorKind::kData);
-  }
+  write_results(arguments, to_json(report));
   if (!arguments.svg.empty()) write_file_atomically(arguments.svg, to_svg(report), ErrorKind::kData);
   return 0;
+}
+
+std::vector<TaskFile> read_task_files(const Arguments& arguments) {
+  const auto& types = arguments.task_types;
+  SLUICE_CHECK(types.size() <= 1 || types.size() == arguments.tasks.size(), kUsage,
+               "{} task types for {} task files: give one for all, or one each", types.size(),
+               arguments.tasks.size());
+  std::vector<TaskFile> files;
+  for (size_t i = 0; i < arguments.tasks.size(); ++i) {
+    std::optional<TaskType> type;
+    if (!types.empty()) type = parse_task_type(types[types.size() == 1 ? 0 : i]);
+    files.push_back(read_task_file(arguments.tasks[i], type));
+  }
+  return files;
+}
+
+std::vector<TaskResult> evaluate_with_progress(const TaskFile& file, const TaskEncoder& encoder,
+                                               const TaskScorer& scorer) {
+  std::unique_ptr<Progress> progress;
+  return evaluate_tasks(file, encoder, scorer, [&](int64_t done, int64_t total) {
+    if (!progress) {
+      progress =
+          std::make_unique<Progress>(file.path.filename().string(), static_cast<double>(total), "tokens");
+    }
+    progress->update(static_cast<double>(done));
+  });
+}
+
+void warn_of_length(const LanguageModel& model, const TaskResult& result) {
+  const int64_t trained = model.config().max_position_embeddings;
+  if (model.has_constant_state() || result.longest <= trained) return;
+  log::warning("{}: contexts of up to {} tokens; the model's max_position_embeddings is {}", result.file,
+               result.longest, trained);
+}
+
+int evaluate_task_files(const Arguments& arguments) {
+  const std::vector<TaskFile> files = read_task_files(arguments);
+  const LoadedModel loaded = load(arguments);
+  const LanguageModel& model = *loaded.model;
+  const std::optional<Tokenizer> tokenizer = load_tokenizer(arguments, loaded);
+  SLUICE_CHECK(tokenizer, kUsage,
+               "tasks are text, and there is no tokenizer.model beside the weights to read it with; give one "
+               "with --tokenizer");
+  const TaskEncoder encoder(*tokenizer, model.config());
+  const ModelScorer scorer(model, arguments.options.batch_tokens, tokenizer->vocabulary_size());
+  TaskReport report;
+  report.checkpoint = loaded.directory.string();
+  report.model_type = model.config().model_type;
+  report.parameters = model.parameter_count();
+  report.dtype = model.dtype();
+  report.device = model.device();
+  report.tokenizer = tokenizer->path().string();
+  report.batch_tokens = arguments.options.batch_tokens;
+  for (const TaskFile& file : files) {
+    for (TaskResult& result : evaluate_with_progress(file, encoder, scorer)) {
+      warn_of_length(model, result);
+      report.results.push_back(std::move(result));
+    }
+  }
+  fmt::print("{}", to_text(report));
+  write_results(arguments, to_json(report));
+  if (!arguments.task_details.empty()) {
+    write_file_atomically(arguments.task_details, details_jsonl(report), ErrorKind::kData);
+  }
+  return 0;
+}
+
+int evaluate(const Arguments& arguments) {
+  SLUICE_CHECK(!arguments.data.empty() || !arguments.tasks.empty(), kUsage,
+               "--data is required, or --tasks; see evaluate --help");
+  if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
+  return arguments.tasks.empty() ? evaluate_perplexity(arguments) : evaluate_task_files(arguments);
+}
+
+// Options that go with --tasks, and what of the others makes no sense beside it.
+void add_task_options(CLI::App& app, Arguments& arguments) {
+  CLI::Option* tasks =
+      app.add_option("--tasks", arguments.tasks,
+                     "score the items of these JSONL files, FILE[,FILE...], instead of the perplexity of\n"
+                     "--data: multiple_choice, last_word, contains, needle; docs/tasks.md has the format")
+          ->delimiter(',');
+  app.add_option("--task-type", arguments.task_types,
+                 "type of the items that name none; one for all files, or one each")
+      ->delimiter(',')
+      ->needs(tasks);
+  app.add_option("--task-details", arguments.task_details,
+                 "write what each item came to, a line of JSON each, to this file")
+      ->needs(tasks);
+  for (const char* other : {"--data", "--lengths", "--max-tokens", "--segment", "--bucket-edges",
+                            "--allow-growing-state", "--bigram-baseline", "--svg"}) {
+    tasks->excludes(app.get_option(other));
+  }
 }
 
 }  // namespace
@@ -129,6 +231,7 @@ int main(int argc, char** argv) {
       "into\n"
       "windows of L without overlap, each from a zero state; every position is scored. Long windows run in\n"
       "segments with the state carried, so a model of constant state needs the same memory at any length.\n"
+      "With --tasks: scores in tasks instead, as lm-evaluation-harness computes them.\n"
       "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 memory, 17 a loss that is not finite.",
       "evaluate");
   app.add_option("--checkpoint,-c", arguments.checkpoint,
@@ -136,8 +239,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--data,-d", arguments.data,
                  "token files (llm.c, Megatron, bare uint16), directories or patterns of them; or text:\n"
-                 ".txt, .md, .jsonl, .ndjson, also .gz, .xz, .zst; text needs the model's tokenizer")
-      ->required();
+                 ".txt, .md, .jsonl, .ndjson, also .gz, .xz, .zst; text needs the model's tokenizer");
   app.add_option("--lengths,-l", arguments.lengths, "lengths of context, e.g. 2048,8192,131072")
       ->delimiter(',')
       ->capture_default_str();
@@ -147,7 +249,7 @@ int main(int argc, char** argv) {
   app.add_option("--segment", arguments.options.segment, "tokens a window advances in one forward pass")
       ->capture_default_str();
   app.add_option("--batch-tokens", arguments.options.batch_tokens,
-                 "tokens of one forward pass: as many windows side by side as fit")
+                 "tokens of one forward pass: as many windows, or items of tasks, side by side as fit")
       ->capture_default_str();
   app.add_option("--bucket-edges", arguments.options.bucket_edges,
                  "where position buckets begin, e.g. 256,1024,4096; default 128 and its doublings")
@@ -169,5 +271,6 @@ int main(int argc, char** argv) {
                  "bfloat16 or, on the CPU, float64")
       ->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->capture_default_str();
+  add_task_options(app, arguments);
   return run_program(app, argc, argv, [&] { return evaluate(arguments); });
 }

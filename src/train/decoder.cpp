@@ -1,6 +1,7 @@
 #include "train/decoder.h"
 
 #include "core/error.h"
+#include "ops/embedding.h"
 #include "tensor/launch.h"
 #include "train/window_scorer.h"
 
@@ -37,6 +38,27 @@ std::vector<double> Decoder::advance(std::span<const int32_t> tokens, int64_t se
     }
   }
   return logits.to(Device::kCpu).to(DType::kF64).to_vector<double>();
+}
+
+std::vector<double> Decoder::begin(std::span<const std::vector<int32_t>> prompts) {
+  SLUICE_ASSERT(static_cast<int64_t>(prompts.size()) == rows_);
+  const NoGradScope no_grad;
+  ops::SequenceLayout layout;
+  std::vector<int32_t> tokens, last;
+  layout.slots = rows_;
+  layout.offsets.push_back(0);
+  for (const std::vector<int32_t>& prompt : prompts) {
+    SLUICE_ASSERT(!prompt.empty());
+    tokens.insert(tokens.end(), prompt.begin(), prompt.end());
+    last.push_back(static_cast<int32_t>(tokens.size()) - 1);
+    layout.offsets.push_back(static_cast<int64_t>(tokens.size()));
+    layout.state_in.push_back(-1);
+    layout.state_out.push_back(static_cast<int64_t>(layout.state_out.size()));
+  }
+  const Variable hidden = model_.forward(token_tensor(model_, tokens), layout, &state_);
+  // Looking rows up by number is what an embedding does.
+  const Variable selected = ops::embedding(token_tensor(model_, last), hidden);
+  return model_.logits(selected).to(Device::kCpu).to(DType::kF64).to_vector<double>();
 }
 
 // One pass over the same number of tokens in each row; the logits after the last of each.

@@ -19,6 +19,10 @@ class Decoder {
   // of what follows, [rows, vocabulary].
   std::vector<double> advance(std::span<const int32_t> tokens, int64_t segment);
 
+  // Prompts of any lengths, one a row and none empty, in a single pass; only for a decoder that has seen
+  // nothing.
+  std::vector<double> begin(std::span<const std::vector<int32_t>> prompts);
+
   int64_t rows() const { return rows_; }
   int64_t state_bytes() const { return state_.bytes(); }
 

@@ -9,6 +9,7 @@
 
 #include "core/progress.h"
 #include "train/perplexity_plot.h"
+#include "train/text_table.h"
 
 namespace sluice {
 namespace {
@@ -29,21 +30,6 @@ std::string or_dash(const std::optional<Value>& value, const char* format) {
 std::optional<double> bigram_loss(const LengthResult& result) {
   if (!result.bigram_loss_sum) return std::nullopt;
   return *result.bigram_loss_sum / static_cast<double>(result.tokens);
-}
-
-// Columns as wide as their widest cell, right-aligned, two spaces between.
-std::string format_table(const std::vector<Row>& rows) {
-  std::vector<size_t> widths(rows.front().size(), 0);
-  for (const Row& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const Row& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i)
-      text += fmt::format("{}{:>{}}", i > 0 ? "  " : "", row[i], widths[i]);
-    text += "\n";
-  }
-  return text;
 }
 
 std::string state_text(const EvaluationReport& report) {
