@@ -11,6 +11,7 @@
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
 #include "train/run_checkpoint.h"
+#include "train/run_report.h"
 #include "train/stop_signal.h"
 #include "train/text_sampler.h"
 #include "train/trainer.h"
@@ -37,7 +38,8 @@ class RunLoop {
         checkpoints_(run, model),
         trainer_(as_trained(run, options), model),
         state_(started(options.resume)),
-        log_(run_, run.train.output_dir, state_, trainer_.flops_per_token()) {
+        log_(run_, run.train.output_dir, state_, trainer_.flops_per_token()),
+        report_(run.train.output_dir) {
     write_file_atomically(std::filesystem::path(run.train.output_dir) / "run.json", dump_json(to_json(run)),
                           ErrorKind::kCheckpoint);
     if (!run.data.tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(run.data.tokenizer);
@@ -65,12 +67,14 @@ class RunLoop {
       faults_.at_step_end(state_.step);
       if (signal_.requested() && !finished()) {
         save();
+        report_.finish();
         log::info("stopped by {} after step {}; the same command goes on from there", signal_.name(),
                   state_.step);
         return static_cast<int>(ErrorKind::kStopped);
       }
       if (finished() || is_due(state_.step, run_.checkpoint.every) || minutes_passed()) save();
     }
+    report_.finish();
     return 0;
   }
 
@@ -106,6 +110,7 @@ class RunLoop {
     const auto result = sluice::validate(trainer_.model(), *validation_, run_.train.sequence_length,
                                          run_.train.validate_sequences);
     log_.validation(state_.step, result.loss, result.tokens);
+    report_.refresh();
   }
 
   void sample() {
@@ -125,6 +130,7 @@ class RunLoop {
     state_.timing_bytes = log_.timing_bytes();
     state_.seconds += std::exchange(seconds_, 0.0);
     checkpoints_.save(trainer_, state_);
+    report_.refresh();
     last_save_ = Clock::now();
   }
 
@@ -133,6 +139,7 @@ class RunLoop {
     const bool at_limit = state_.skipped_in_a_row >= run_.train.nonfinite_limit;
     if (run_.train.nonfinite != "stop" && !at_limit) return;
     save();
+    report_.finish();
     SLUICE_FAIL(
         kNumerics,
         "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
@@ -148,6 +155,7 @@ class RunLoop {
   Trainer trainer_;
   TrainerState state_;
   TrainingLog log_;
+  LiveReport report_;
   FaultPlan faults_ = FaultPlan::from_environment();
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<TokenStream> validation_;
