@@ -1,6 +1,7 @@
 // The tokens a model is asked with, by the rules of lm-evaluation-harness.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,12 +18,18 @@ namespace sluice {
 struct ContinuationRequest {
   std::vector<int32_t> context, continuation;
   bool wants_greedy = false;  // ask too whether greedy decoding would say it
+
+  int64_t tokens() const { return static_cast<int64_t>(context.size() + continuation.size()); }
+  auto operator<=>(const ContinuationRequest&) const = default;
 };
 
 // What does greedy decoding say behind `prompt`, which is not empty?
 struct AnswerRequest {
   std::vector<int32_t> prompt;
   int64_t max_tokens = 0;
+
+  int64_t tokens() const { return static_cast<int64_t>(prompt.size()); }
+  auto operator<=>(const AnswerRequest&) const = default;
 };
 
 // bos_token_id of the model, where it has one, stands in front of everything. The tokenizer must outlive the

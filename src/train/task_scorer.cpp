@@ -18,21 +18,44 @@ constexpr size_t kMaximumAnswers = 64;
 // Logits that exist at once where the most probable token is looked for.
 constexpr int64_t kMaximumLogits = int64_t{1} << 24;
 
-// Requests by falling length, equal lengths by their tokens: an order that does not depend on the given one.
-template <class Request, class Tokens>
-std::vector<size_t> longest_first(std::span<const Request> requests, const Tokens& tokens) {
-  std::vector<size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const auto& first = tokens(requests[a]);
-    const auto& second = tokens(requests[b]);
-    if (first.size() != second.size()) return first.size() > second.size();
-    return first < second;
+// What runs, and when: a schedule that does not depend on the order in which requests are given.
+struct Schedule {
+  std::vector<size_t> order;    // requests by falling length, each that is there twice only once
+  std::vector<size_t> same_as;  // for every request the one of `order` that equals it
+
+  template <class Request, class Result>
+  void copy_results(std::span<const Request> requests, std::vector<Result>& results,
+                    const TaskScorer::Advanced& advanced) const {
+    int64_t tokens = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (same_as[i] == i) continue;
+      results[i] = results[same_as[i]];
+      tokens += requests[i].tokens();
+    }
+    if (tokens > 0) advanced(tokens);
+  }
+};
+
+template <class Request>
+Schedule longest_first(std::span<const Request> requests) {
+  std::vector<size_t> sorted(requests.size());
+  std::iota(sorted.begin(), sorted.end(), size_t{0});
+  std::sort(sorted.begin(), sorted.end(), [&](size_t a, size_t b) {
+    const int64_t first = requests[a].tokens(), second = requests[b].tokens();
+    return first != second ? first > second : requests[a] < requests[b];
   });
-  return order;
+  Schedule schedule;
+  schedule.same_as.resize(requests.size());
+  for (const size_t index : sorted) {
+    if (schedule.order.empty() || requests[schedule.order.back()] != requests[index]) {
+      schedule.order.push_back(index);
+    }
+    schedule.same_as[index] = schedule.order.back();
+  }
+  return schedule;
 }
 
-// Calls visit(first, count) for stretches of the order that hold at most `batch_tokens` and `maximum` of
+// Calls visit(requests) for stretches of the order that hold at most `batch_tokens` and `maximum` of
 // them.
 template <class Length, class Visit>
 void for_each_batch(const std::vector<size_t>& order, int64_t batch_tokens, size_t maximum,
@@ -164,27 +187,29 @@ std::vector<ContinuationScore> ModelScorer::score(std::span<const ContinuationRe
     wholes.push_back(request.context);
     wholes.back().insert(wholes.back().end(), request.continuation.begin(), request.continuation.end());
   }
-  const auto order = longest_first<std::vector<int32_t>>(
-      wholes, [](const auto& whole) -> const std::vector<int32_t>& { return whole; });
-  const auto inputs_of = [&](size_t index) { return static_cast<int64_t>(wholes[index].size()) - 1; };
+  const Schedule schedule = longest_first(requests);
+  const auto inputs_of = [&](size_t index) { return requests[index].tokens() - 1; };
   ContinuationPass pass(model_, requests, wholes, scores);
-  for_each_batch(order, batch_tokens_, order.size(), inputs_of, [&](std::span<const size_t> batch) {
-    if (inputs_of(batch.front()) > batch_tokens_) {
-      pass.run_long(batch.front(), batch_tokens_);
-    } else {
-      pass.run_packed(batch);
-    }
-    int64_t tokens = 0;
-    for (const size_t index : batch) {
-      tokens += inputs_of(index) + 1;
-      SLUICE_CHECK(std::isfinite(scores[index].log_likelihood), kNumerics,
-                   "the log-likelihood of {} tokens behind {} is {}: the model's weights or its arithmetic "
-                   "are broken",
-                   requests[index].continuation.size(), requests[index].context.size(),
-                   scores[index].log_likelihood);
-    }
-    advanced(tokens);
-  });
+  for_each_batch(
+      schedule.order, batch_tokens_, requests.size(), inputs_of, [&](std::span<const size_t> batch) {
+        if (inputs_of(batch.front()) > batch_tokens_) {
+          pass.run_long(batch.front(), batch_tokens_);
+        } else {
+          pass.run_packed(batch);
+        }
+        int64_t tokens = 0;
+        for (const size_t index : batch) {
+          tokens += requests[index].tokens();
+          SLUICE_CHECK(
+              std::isfinite(scores[index].log_likelihood), kNumerics,
+              "the log-likelihood of {} tokens behind {} is {}: the model's weights or its arithmetic "
+              "are broken",
+              requests[index].continuation.size(), requests[index].context.size(),
+              scores[index].log_likelihood);
+        }
+        advanced(tokens);
+      });
+  schedule.copy_results(requests, scores, advanced);
   return scores;
 }
 
@@ -192,11 +217,10 @@ std::vector<std::vector<int32_t>> ModelScorer::answer(std::span<const AnswerRequ
                                                       const EndsAnswer& ends,
                                                       const Advanced& advanced) const {
   std::vector<std::vector<int32_t>> answers(requests.size());
-  const auto order = longest_first(
-      requests, [](const AnswerRequest& request) -> const std::vector<int32_t>& { return request.prompt; });
-  const auto length = [&](size_t index) { return static_cast<int64_t>(requests[index].prompt.size()); };
+  const Schedule schedule = longest_first(requests);
+  const auto length = [&](size_t index) { return requests[index].tokens(); };
   const auto rows = static_cast<size_t>(model_.config().vocab_size);
-  for_each_batch(order, batch_tokens_, kMaximumAnswers, length, [&](std::span<const size_t> batch) {
+  for_each_batch(schedule.order, batch_tokens_, kMaximumAnswers, length, [&](std::span<const size_t> batch) {
     Decoder decoder(model_, static_cast<int64_t>(batch.size()));
     std::vector<std::vector<int32_t>> prompts;
     for (const size_t index : batch) prompts.push_back(requests[index].prompt);
@@ -221,6 +245,7 @@ std::vector<std::vector<int32_t>> ModelScorer::answer(std::span<const AnswerRequ
     for (const size_t index : batch) tokens += length(index);
     advanced(tokens);
   });
+  schedule.copy_results(requests, answers, advanced);
   return answers;
 }
 

@@ -33,8 +33,8 @@ class TaskScorer {
 
 // Requests go through the model longest first, as many side by side as `batch_tokens` hold: a packed batch of
 // sequences without padding. One that is longer by itself runs alone, in passes of batch_tokens with the
-// state carried. Scores do not depend on the order of the requests, and on batch_tokens only as sums of
-// floating-point numbers depend on the shape of a matrix product.
+// state carried. Equal requests run once. Scores do not depend on the order of the requests, and on
+// batch_tokens only as sums of floating-point numbers depend on the shape of a matrix product.
 class ModelScorer : public TaskScorer {
  public:
   // Answers are made of the tokens below `vocabulary` alone: a model's vocabulary may be padded beyond its
