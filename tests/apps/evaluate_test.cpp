@@ -1,4 +1,5 @@
 // The program evaluate: its outputs agree with each other, and its errors have their exit codes.
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -82,6 +83,53 @@ TEST_CASE("evaluate reads text with the model's tokenizer and gives bits per byt
   const Json& only = json.at("results")[0];
   const double bits = only.at("loss").get<double>() * only.at("tokens").get<double>() / std::log(2.0);
   CHECK(only.at("bits_per_byte").get<double>() == Approx(bits / only.at("bytes").get<double>()));
+}
+
+TEST_CASE("evaluate --tasks prints scores and writes them as JSON, and each item's") {
+  const test::TemporaryDirectory directory;
+  const std::string model = directory.path().string();
+  test::write_tokenizer(directory / "tokenizer.model");
+  test::write_model(model, *test::tiny_model(test::kTinyGla, DType::kF32, 1, 300));
+  const std::string choices = (directory / "choices.jsonl").string(),
+                    words = (directory / "words.jsonl").string();
+  write_file_atomically(choices,
+                        R"({"context": "the cat ", "choices": ["sat", "ran after the dog"], "answer": 0})"
+                        "\n"
+                        R"({"context": "the dog ", "choices": ["sat", "ran after the cat"], "answer": 1})",
+                        ErrorKind::kData);
+  write_file_atomically(words, R"({"text": "the dog sat, and the cat ran"})", ErrorKind::kData);
+  const auto json_path = directory / "scores.json", details_path = directory / "items.jsonl";
+  const auto evaluate = [&](const std::string& arguments) {
+    return test::run_app("evaluate --threads 1 -c " + model + " " + arguments, directory.path());
+  };
+  const std::string files = "--tasks " + choices + "," + words + " --task-type multiple_choice,last_word";
+  const auto result =
+      evaluate(files + " --json " + json_path.string() + " --task-details " + details_path.string());
+  INFO(result.errors);
+  REQUIRE(result.exit_code == 0);
+  CHECK_THAT(result.output, test::contains("acc_norm") && test::contains("perplexity"));
+  const Json json = read_json_file(json_path, ErrorKind::kData);
+  REQUIRE(json.at("results").size() == 2);
+  CHECK(json.at("results")[1].at("type") == "last_word");
+  CHECK(json.at("results")[0].at("items") == 2);
+  const std::string details = read_text_file(details_path, ErrorKind::kData);
+  CHECK(std::count(details.begin(), details.end(), '\n') == 3);
+
+  const auto expect = [&](const std::string& arguments, int exit_code, const std::string& part) {
+    const auto refused = evaluate(arguments);
+    CAPTURE(arguments, refused.errors);
+    CHECK(refused.exit_code == exit_code);
+    CHECK_THAT(refused.errors, test::contains(part));
+  };
+  expect("--tasks " + words, 3, "words.jsonl: line 1: 1 problem\n  type: is required");
+  expect("--tasks " + words + " --task-type contains", 3, "answers: is required");
+  expect("--tasks " + words + " --task-type cloze", 2, "\"cloze\" is not known");
+  expect("--tasks " + words + " --task-type last_word,last_word", 2, "2 task types for 1 task files");
+  expect("--tasks " + words + " --data " + words, 2, "--data excludes --tasks");
+  expect("--tasks " + words + " --task-type last_word --batch-tokens 0", 2, "0 tokens a batch");
+  expect("--task-type last_word --data " + words, 2, "--task-type requires --tasks");
+  std::filesystem::remove(directory / "tokenizer.model");
+  expect(files, 2, "--tokenizer");
 }
 
 TEST_CASE("evaluate: errors and their exit codes") {
