@@ -3,15 +3,23 @@
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <filesystem>
+#include <functional>
+#include <new>
 #include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
 
 #include "config/overrides.h"
 #include "config/run_config.h"
+#include "config/run_config_check.h"
 #include "core/log.h"
 #include "core/program.h"
-#include "dist/launch.h"
+#include "core/progress.h"
+#include "dist/connect.h"
 #include "ops/cpu_setup.h"
 #include "train/run_plan.h"
 #include "train/trainer.h"
@@ -30,15 +38,47 @@ struct Arguments {
   bool print_config = false;
 };
 
-// One process trains; a launcher that started several would have them all write into one directory.
-void refuse_several_processes(const RunConfig& run) {
-  const LaunchIdentity identity = detect_launch();
-  SLUICE_CHECK(identity.world_size == 1, kUsage,
-               "started by {} as process {} of {}, but this build trains in one process", identity.launcher,
-               identity.rank, identity.world_size);
-  SLUICE_CHECK(run.parallel.world_size == identity.world_size, kUsage,
-               "parallel.world_size is {}, but {} process was started", run.parallel.world_size,
-               identity.world_size);
+// What the config says of several processes can be judged once their number is known.
+void settle_world_size(RunConfig& run, const LaunchIdentity& identity, Problems& problems) {
+  const int64_t expected = std::exchange(run.parallel.world_size, identity.world_size);
+  if (!problems.empty()) return;
+  if (expected != 0 && expected != identity.world_size) {
+    problems.add("parallel.world_size", fmt::format("{}, but the number of processes is {} (launcher: {})",
+                                                    expected, identity.world_size, identity.launcher));
+  } else if (expected == 0) {
+    check_run_config(run, problems);
+  }
+}
+
+// Cores are shared by the processes of a host; a launcher may have bound each to some of them.
+void set_threads(const RunConfig& run, const World& world) {
+  if (run.train.threads > 0) {
+    omp_set_num_threads(static_cast<int>(run.train.threads));
+  } else if (world.local_size > 1) {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    omp_set_num_threads(std::max(1, std::min(omp_get_num_procs(), cores / world.local_size)));
+  }
+}
+
+[[noreturn]] void end_all(Communicator& communicator, ErrorKind kind, const char* message) {
+  Progress::clear_line();
+  std::fprintf(stderr, "error: %s: %s\n", communicator.world().name_of(communicator.rank()).c_str(), message);
+  std::fflush(stderr);
+  communicator.abort(static_cast<int>(kind));
+}
+
+// An error of one rank ends all: the others would wait for it for ever.
+int train_together(Communicator& communicator, const std::function<int()>& body) {
+  if (communicator.world_size() == 1) return body();
+  try {
+    return body();
+  } catch (const Error& error) {
+    end_all(communicator, error.kind(), error.what());
+  } catch (const std::bad_alloc&) {
+    end_all(communicator, ErrorKind::kOutOfMemory, "out of memory");
+  } catch (const std::exception& error) {
+    end_all(communicator, ErrorKind::kInternal, error.what());
+  }
 }
 
 // "a:b", the steps a to b - 1; empty: none.
@@ -56,25 +96,31 @@ StepRange parse_step_range(const std::string& text) {
 }
 
 int train(const Arguments& arguments) {
+  const LaunchIdentity identity = detect_launch();
+  const bool speaks = identity.rank == 0;
+  if (!speaks) log::set_level(log::Level::kWarning);
   Problems problems;
   RunConfig run = read_run_config(arguments.config, arguments.overrides, problems);
   const ModelConfig model = read_model_config(run.model, "model", UnknownKeys::kRefuse, problems);
+  settle_world_size(run, identity, problems);
   problems.throw_if_any(arguments.config, ErrorKind::kUsage);
-  if (run.train.threads > 0) omp_set_num_threads(static_cast<int>(run.train.threads));
   if (arguments.print_config) {
-    fmt::print("{}\n", dump_json(to_json(run)));
+    if (speaks) fmt::print("{}\n", dump_json(to_json(run)));
     return 0;
   }
-  refuse_several_processes(run);
   const RunPlan plan = plan_run(run, model);
   if (arguments.dry_run) {
-    fmt::print("{}\n", plan.to_string());
+    if (speaks) fmt::print("{}\n", plan.to_string());
     return 0;
   }
+  const auto communicator = connect(identity, compute_device(run.train), run.parallel.start_seconds);
+  set_threads(run, communicator->world());
+  if (communicator->world_size() > 1) log::info("{}", describe(identity, *communicator));
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,
             plan.steps, plan.tokens_per_step, name_of(compute_device(run.train)), omp_get_max_threads(),
             ops::cpu_kernels_description());
-  return run_training(run, model, {arguments.resume, parse_step_range(arguments.profile_steps)});
+  const StartOptions options{arguments.resume, parse_step_range(arguments.profile_steps)};
+  return train_together(*communicator, [&] { return run_training(run, model, options, *communicator); });
 }
 
 }  // namespace

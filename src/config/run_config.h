@@ -94,7 +94,8 @@ struct LogConfig {
 };
 
 struct ParallelConfig {
-  int64_t world_size = 1;  // processes expected; another number found at start is an error
+  int64_t world_size = 0;      // processes expected, another number is an error; 0: as many as are started
+  double start_seconds = 300;  // for all processes to meet
 };
 
 struct RunConfig {

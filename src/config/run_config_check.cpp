@@ -24,7 +24,8 @@ void check_batch(const RunConfig& config, Problems& problems) {
                         "parallel.world_size"})) {
     return;
   }
-  const int64_t world_size = config.parallel.world_size;
+  // Unknown before the start, where it is checked again.
+  const int64_t world_size = std::max<int64_t>(1, config.parallel.world_size);
   int64_t step_tokens = 0;  // of one micro batch on every process
   int64_t total_tokens = 0;
   if (__builtin_mul_overflow(train.micro_batch_sequences, train.sequence_length, &step_tokens) ||

@@ -89,7 +89,8 @@ Json to_json(const RunConfig& config) {
   result["log"] = Json{{"every", config.log.every},
                        {"tensorboard", config.log.tensorboard},
                        {"progress", config.log.progress}};
-  result["parallel"] = Json{{"world_size", config.parallel.world_size}};
+  result["parallel"] =
+      Json{{"world_size", config.parallel.world_size}, {"start_seconds", config.parallel.start_seconds}};
   return result;
 }
 

@@ -166,7 +166,8 @@ LogConfig read_log(ObjectReader reader) {
 
 ParallelConfig read_parallel(ObjectReader reader) {
   ParallelConfig parallel;
-  parallel.world_size = reader.integer("world_size", parallel.world_size, 1, kMaxCount);
+  parallel.world_size = reader.integer("world_size", parallel.world_size, 0, kMaxCount);
+  parallel.start_seconds = positive_number(reader, "start_seconds", parallel.start_seconds);
   reader.finish();
   return parallel;
 }

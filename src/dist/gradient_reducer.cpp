@@ -46,12 +46,11 @@ void GradientReducer::mark_ready(size_t parameter) {
   while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
 }
 
-void GradientReducer::finish() {
+void GradientReducer::flush() {
   if (communicator_.world_size() == 1) return;
   SLUICE_ASSERT(armed_);
   // A parameter that the loss does not depend on is never marked.
   while (next_ < buckets_.size()) start(buckets_[next_++]);
-  communicator_.wait();
   armed_ = false;
 }
 

@@ -3,7 +3,8 @@
 //
 //   reducer.arm();                 // the backward pass that comes completes the gradients
 //   ... reducer.mark_ready(i) for each parameter, by autograd's hook ...
-//   reducer.finish();              // sends what is left and waits
+//   reducer.flush();               // sends what is left
+//   communicator.wait();           // from here on the buffer holds sums
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ class GradientReducer {
   // Parameter i, counted as given to the constructor, has its gradient. Buckets leave in the order of memory,
   // on every rank alike, whatever order backward completes them in.
   void mark_ready(size_t parameter);
-  // Afterwards the whole buffer holds sums. Not armed any more.
-  void finish();
+  // All that was not sent yet leaves now. Not armed any more.
+  void flush();
 
   size_t bucket_count() const { return buckets_.size(); }
   size_t buckets_started() const { return next_; }  // since arm()

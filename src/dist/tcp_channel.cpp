@@ -48,7 +48,7 @@ std::string variable(const char* name) {
 
 int milliseconds_until(Clock::time_point deadline) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
-  return static_cast<int>(std::clamp<int64_t>(left, 0, 1'000'000));
+  return static_cast<int>(std::clamp<int64_t>(left + 1, 0, 1'000'000));
 }
 
 struct FreeAddresses {
@@ -158,8 +158,7 @@ void TcpChannel::gather_arrivals(const TcpMeeting& meeting) {
   for (int missing = world_size_ - 1; missing > 0;) {
     pollfd ready{listening.get(), POLLIN, 0};
     const int events = ::poll(&ready, 1, milliseconds_until(deadline));
-    if (events < 0 && errno == EINTR) continue;
-    if (events == 0 && Clock::now() >= deadline) {
+    if (events <= 0 && Clock::now() >= deadline) {
       std::string ranks;
       for (int peer = 1; peer < world_size_; ++peer) {
         if (!peers_[static_cast<size_t>(peer)].open())
@@ -168,6 +167,8 @@ void TcpChannel::gather_arrivals(const TcpMeeting& meeting) {
       SLUICE_FAIL(kUsage, "rank(s) {} of {} did not reach rank 0 at port {} within {} s", ranks, world_size_,
                   meeting.port, meeting.seconds);
     }
+    // Also just before the deadline, of which poll() sees whole milliseconds: accepting would wait for ever.
+    if (events <= 0) continue;
     Socket arrived(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!arrived.open()) continue;
     set_up(arrived.get());

@@ -7,8 +7,9 @@
 namespace sluice {
 namespace {
 
-int64_t values_of_global_batch(const TrainConfig& train) {
-  return 2 * accumulation_steps(train) * train.micro_batch_sequences * train.sequence_length;
+int64_t values_of_global_batch(const RunConfig& run) {
+  const TrainConfig& train = run.train;
+  return 2 * accumulation_steps(run) * train.micro_batch_sequences * train.sequence_length;
 }
 
 }  // namespace
@@ -16,13 +17,14 @@ int64_t values_of_global_batch(const TrainConfig& train) {
 BatchFeed::BatchFeed(Loader& loader, const RunConfig& run, Device device)
     : loader_(loader),
       train_(run.train),
+      accumulation_(accumulation_steps(run)),
       reset_at_documents_(run.data.reset_state_at_document),
       device_(device),
       uniform_(ops::SequenceLayout::uniform(run.train.micro_batch_sequences,
                                             run.train.sequence_length / run.train.segments)),
-      host_{PinnedArray(values_of_global_batch(run.train), device),
-            PinnedArray(values_of_global_batch(run.train), device)},
-      staged_(Tensor::empty(Shape{values_of_global_batch(run.train)}, DType::kI32, device)) {
+      host_{PinnedArray(values_of_global_batch(run), device),
+            PinnedArray(values_of_global_batch(run), device)},
+      staged_(Tensor::empty(Shape{values_of_global_batch(run)}, DType::kI32, device)) {
   uniform_.indices();
 }
 
@@ -44,7 +46,7 @@ void BatchFeed::seek(int64_t cursor) {
 GlobalBatch BatchFeed::stage() {
   GlobalBatch global;
   int64_t used = 0;
-  for (int64_t i = 0; i < accumulation_steps(train_); ++i) {
+  for (int64_t i = 0; i < accumulation_; ++i) {
     const Batch batch = loader_.next();
     MicroBatch micro_batch;
     for (int64_t index = 0; index < train_.segments; ++index) {

@@ -15,11 +15,12 @@ namespace sluice {
 // The segments of one micro batch, in order.
 using MicroBatch = std::vector<Segment>;
 
+// This process's part of one.
 struct GlobalBatch {
   std::vector<MicroBatch> micro_batches;
   int64_t labels = 0;  // that count in the loss
   int64_t tokens = 0;
-  int64_t cursor_after = 0;  // of the loader, once this batch is trained on
+  int64_t cursor_after = 0;  // of the loader, once this batch is trained on, by all ranks
 };
 
 class BatchFeed {
@@ -40,6 +41,7 @@ class BatchFeed {
 
   Loader& loader_;
   const TrainConfig& train_;
+  int64_t accumulation_;
   bool reset_at_documents_;
   Device device_;
   // Rows of equal length, which most batches are made of: one object, so that what is derived from it is made

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "core/progress.h"
 #include "train/trainer.h"
 
@@ -40,8 +42,9 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   plan.activation_bytes = segment_tokens * activation_bytes_per_token(model, run.train.recompute, element) +
                           model.vocab_size * model.hidden_size * master + logits_chunk;
   plan.steps = run.train.steps;
-  plan.accumulation = accumulation_steps(run.train);
-  plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length;
+  plan.accumulation = accumulation_steps(run);
+  plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length *
+                         std::max<int64_t>(1, run.parallel.world_size);
   plan.flops_per_token = 3.0 * shapes.forward_flops_per_token(run.train.sequence_length);
   plan.checkpoint_bytes = 3 * plan.parameters * master;
   plan.checkpoints_kept = run.checkpoint.keep_last;

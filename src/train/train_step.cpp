@@ -23,21 +23,32 @@ StepResult Trainer::step() {
   const GlobalBatch& batch = feed_->current();
   StepResult result;
   result.step = state_.step + 1;
-  result.tokens = batch.tokens;
+  result.tokens = batch.tokens * communicator_.world_size();
   result.learning_rate = learning_rate(run_.schedule, run_.optimizer.lr, state_.step, run_.train.steps);
+
+  const double labels = labels_of_step();
 
   arena_->zero_gradients();
   loss_.fill_zero();
-  for (const MicroBatch& micro_batch : batch.micro_batches) {
-    // The mean is over all labels of the global batch, so micro batches with fewer labels weigh less.
-    micro_steps_->run(micro_batch, static_cast<double>(std::max<int64_t>(1, batch.labels)));
-  }
+  // Gradients are added to, so this lasts through all that follows.
   if (faults_.nan_at(result.step)) poison(arena_->gradients());
+  const bool alone = communicator_.world_size() == 1;
+  const size_t recordable = batch.micro_batches.size() - (alone ? 0 : 1);
+  for (size_t i = 0; i < recordable; ++i) micro_steps_->run(batch.micro_batches[i], labels);
+  if (!alone) {
+    // The last one sends gradients while it makes them, which a recording would not.
+    forward_backward(batch.micro_batches.back(), labels, reducer_.get());
+    reducer_->flush();
+    communicator_.start_all_reduce_sum(loss_);
+    communicator_.wait();
+  }
+  // From here on all ranks have the same loss and gradients, and so do the same.
   optimizer_->step(result.learning_rate, loss_);
   state_.cursor = batch.cursor_after;
 
   // Everything is enqueued. What follows overlaps with it until the loss is read.
   feed_->advance();
+  labels_.reset();
   const UpdateReport update = optimizer_->report();
   result.loss = loss_.item();
   result.gradient_norm = update.gradient_norm;
@@ -51,9 +62,32 @@ StepResult Trainer::step() {
   return result;
 }
 
+StepNotes Trainer::exchange(const StepNotes& mine) {
+  struct Message {
+    int64_t labels;
+    StepNotes notes;
+  };
+  const auto all = communicator_.all_gather(Message{feed_->current().labels, mine});
+  StepNotes agreed;
+  agreed.save_due = all[0].notes.save_due;
+  labels_ = 0;
+  for (const Message& message : all) {
+    *labels_ += message.labels;
+    if (agreed.stop_rank < 0) agreed.stop_rank = message.notes.stop_rank;
+  }
+  return agreed;
+}
+
+// The mean is over all labels of the global batch, so micro batches and ranks with fewer labels weigh less.
+double Trainer::labels_of_step() {
+  if (!labels_) exchange({});
+  return static_cast<double>(std::max<int64_t>(1, *labels_));
+}
+
 // Adds a micro batch's gradients to the arena and its part of the loss to loss_. With several segments each
-// is differentiated by itself, and only the state's numbers pass from one to the next.
-void Trainer::forward_backward(const MicroBatch& micro_batch, double labels) {
+// is differentiated by itself, and only the state's numbers pass from one to the next. The last backward pass
+// of the step completes gradients, which `completes` then sends.
+void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes) {
   const SelectiveRecomputeScope selective(run_.train.recompute == Recompute::kSelective);
   const bool carried = micro_batch.size() > 1;
   ModelState state;
@@ -63,6 +97,7 @@ void Trainer::forward_backward(const MicroBatch& micro_batch, double labels) {
                                             run_.train.recompute == Recompute::kLayer);
     const Variable loss = model_->loss(hidden, segment.labels, {kIgnoredLabel, labels});
     loss_.add_from(loss.value());
+    if (completes != nullptr && &segment == &micro_batch.back()) completes->arm();
     backward({loss}, {one_});
     state.detach();
   }

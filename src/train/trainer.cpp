@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -38,8 +39,32 @@ std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const
   return arena;
 }
 
-LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model) {
+std::unique_ptr<GradientReducer> make_reducer(const LanguageModel& model, const ParameterArena& arena,
+                                              Communicator& communicator) {
+  std::vector<GradientReducer::Range> ranges;
+  for (const ParameterArena::Range& range : arena.ranges()) ranges.push_back({range.begin, range.end});
+  auto reducer = std::make_unique<GradientReducer>(communicator, arena.gradients(), ranges);
+  if (communicator.world_size() == 1) return reducer;
+  const auto parameters = model.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Variable variable = parameters[i]->variable();  // copies share the hook
+    variable.set_gradient_hook([to = reducer.get(), i] { to->mark_ready(i); });
+  }
+  return reducer;
+}
+
+RunConfig with_world_size(RunConfig run, const Communicator& communicator) {
+  const int64_t expected = run.parallel.world_size;
+  SLUICE_CHECK(expected == 0 || expected == communicator.world_size(), kUsage,
+               "parallel.world_size is {}, but there are {} processes", expected, communicator.world_size());
+  run.parallel.world_size = communicator.world_size();
+  return run;
+}
+
+LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int rank) {
   LoaderOptions options;
+  options.rank = rank;
+  options.world_size = run.parallel.world_size;
   for (const DataSource& source : run.data.train) options.sources.push_back({source.path, source.weight});
   options.sequence_length = run.train.sequence_length;
   options.rows = run.train.micro_batch_sequences;
@@ -61,18 +86,22 @@ std::vector<NamedTensor> named_moments(const LanguageModel& model, View&& view) 
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& run, const ModelConfig& model)
-    : run_(run), model_(std::make_unique<LanguageModel>(model)), faults_(FaultPlan::from_environment()) {
+Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& communicator)
+    : run_(with_world_size(run, communicator)),
+      communicator_(communicator),
+      model_(std::make_unique<LanguageModel>(model)),
+      faults_(FaultPlan::from_environment()) {
   arena_ = place_in_arena(*model_, run);
   SLUICE_CHECK(
       run.train.segments == 1 || model_->trains_with_state(), kUsage,
       "train.segments is {}, but softmax attention layers cannot be trained over a carried state; use "
       "train.segments 1, or a model whose layers all have a recurrent state",
       run.train.segments);
+  reducer_ = make_reducer(*model_, *arena_, communicator_);
   optimizer_ = std::make_unique<AdamW>(
       *arena_, AdamWOptions{run.optimizer.beta1, run.optimizer.beta2, run.optimizer.eps,
                             run.optimizer.weight_decay, run.optimizer.grad_clip});
-  loader_ = std::make_unique<Loader>(loader_options(run, model));
+  loader_ = std::make_unique<Loader>(loader_options(run_, model, communicator_.rank()));
   state_.data_fingerprint = loader_->fingerprint();
   const Device device = model_->device();
   feed_ = std::make_unique<BatchFeed>(*loader_, run_, device);
@@ -103,6 +132,21 @@ void Trainer::restore(const std::filesystem::path& checkpoint) {
   state_.data_fingerprint = fingerprint;
   optimizer_->set_updates(state_.updates);
   feed_->seek(state_.cursor);
+  labels_.reset();
+}
+
+void Trainer::share() {
+  if (communicator_.world_size() == 1) return;
+  for (const Tensor& buffer : {arena_->master_weights(), arena_->first_moments(), arena_->second_moments()}) {
+    communicator_.broadcast(buffer, 0);
+  }
+  arena_->refresh_weights();
+  const uint64_t fingerprint = state_.data_fingerprint;
+  state_ = communicator_.all_gather(state_)[0];
+  state_.data_fingerprint = fingerprint;
+  optimizer_->set_updates(state_.updates);
+  feed_->seek(state_.cursor);
+  labels_.reset();
 }
 
 std::vector<NamedTensor> Trainer::first_moments() const {
@@ -138,9 +182,11 @@ DType compute_dtype(const TrainConfig& config) {
   return dtype;
 }
 
-int64_t accumulation_steps(const TrainConfig& config) {
-  const int64_t micro_batch = config.micro_batch_sequences * config.sequence_length;
-  return config.global_batch_tokens == 0 ? 1 : config.global_batch_tokens / micro_batch;
+int64_t accumulation_steps(const RunConfig& config) {
+  const TrainConfig& train = config.train;
+  const int64_t micro_batches =
+      train.micro_batch_sequences * train.sequence_length * std::max<int64_t>(1, config.parallel.world_size);
+  return train.global_batch_tokens == 0 ? 1 : train.global_batch_tokens / micro_batches;
 }
 
 }  // namespace sluice

@@ -7,6 +7,8 @@
 
 #include "config/run_config.h"
 #include "data/loader.h"
+#include "dist/communicator.h"
+#include "dist/gradient_reducer.h"
 #include "model/language_model.h"
 #include "model/named_tensor.h"
 #include "optim/adamw.h"
@@ -22,19 +24,33 @@ struct StepResult {
   double loss = 0;           // mean over the labels of the global batch, nats
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
-  int64_t tokens = 0;    // of the global batch
+  int64_t tokens = 0;    // of the global batch, all ranks together
   bool skipped = false;  // loss or gradient was not finite: weights and moments are as before
+};
+
+// What ranks tell each other between two steps, so that all do the same.
+struct StepNotes {
+  int stop_rank = -1;     // one that was asked to stop, or -1
+  bool save_due = false;  // as rank 0 says, whose clock counts
 };
 
 class Trainer {
  public:
   // Allocates everything and draws the initial weights. Errors as the parts throw them; Error(kUsage) when
   // model and run do not go together (segments over layers whose state cannot be carried, an unsupported
-  // device or dtype).
-  Trainer(const RunConfig& run, const ModelConfig& model);
+  // device or dtype, another world size than the communicator's).
+  //
+  // With several ranks each takes its part of every global batch and all make the same update; every rank
+  // calls the same functions in the same order. `communicator` outlives the trainer.
+  Trainer(const RunConfig& run, const ModelConfig& model, Communicator& communicator = solo_communicator());
 
   // One optimizer step over the next global batch: train_step.cpp.
   StepResult step();
+  // Tells the other ranks `mine`, and hears what to do; at most once before each step.
+  StepNotes exchange(const StepNotes& mine);
+  // Makes weights, moments and counters of all ranks those of rank 0, after restore() or initialize_from()
+  // there alone.
+  void share();
 
   const LanguageModel& model() const { return *model_; }
   const ParameterArena& arena() const { return *arena_; }
@@ -54,17 +70,21 @@ class Trainer {
   bool weights_are_finite() const;
 
  private:
-  void forward_backward(const MicroBatch& micro_batch, double labels);
+  void forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes = nullptr);
+  double labels_of_step();
 
   RunConfig run_;
+  Communicator& communicator_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ParameterArena> arena_;
+  std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<BatchFeed> feed_;
   std::unique_ptr<MicroStepGraph> micro_steps_;
-  Tensor loss_;  // of the step so far, a scalar on the device
-  Tensor one_;   // the loss's gradient
+  Tensor loss_;                    // of the step so far, a scalar on the device
+  Tensor one_;                     // the loss's gradient
+  std::optional<int64_t> labels_;  // of the due global batch over all ranks, once known
   TrainerState state_;
   FaultPlan faults_;
 };
@@ -73,7 +93,7 @@ class Trainer {
 DType compute_dtype(const TrainConfig& config);
 Device compute_device(const TrainConfig& config);
 
-// Micro batches whose gradients add up to one step.
-int64_t accumulation_steps(const TrainConfig& config);
+// Micro batches of one process whose gradients add up to one step.
+int64_t accumulation_steps(const RunConfig& config);
 
 }  // namespace sluice

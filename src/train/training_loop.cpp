@@ -1,5 +1,6 @@
 #include "train/training_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "data/token_formats.h"
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
+#include "dist/agreement.h"
 #include "train/run_checkpoint.h"
 #include "train/run_report.h"
 #include "train/stop_signal.h"
@@ -32,17 +34,15 @@ bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0
 // What happens between steps: validation, samples, checkpoints.
 class RunLoop {
  public:
-  RunLoop(const RunConfig& run, const ModelConfig& model, const StartOptions& options)
+  RunLoop(const RunConfig& run, const ModelConfig& model, const StartOptions& options,
+          Communicator& communicator)
       : run_(run),
+        communicator_(communicator),
         profiled_(options.profiled),
         checkpoints_(run, model),
-        trainer_(as_trained(run, options), model),
-        state_(started(options.resume)),
-        log_(run_, run.train.output_dir, state_, trainer_.flops_per_token()),
-        report_(run.train.output_dir) {
-    write_file_atomically(std::filesystem::path(run.train.output_dir) / "run.json", dump_json(to_json(run)),
-                          ErrorKind::kCheckpoint);
-    if (!run.data.tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(run.data.tokenizer);
+        trainer_(as_trained(run, options), model, communicator),
+        state_(started(options.resume)) {
+    if (communicator_.is_root()) open_records();
     if (!run.data.validation.empty()) open_validation(model);
   }
 
@@ -60,21 +60,22 @@ class RunLoop {
       const double seconds = seconds_since(start);
       state_ = trainer_.state();
       seconds_ += seconds;
-      log_.step(result, state_, seconds);
+      if (log_) log_->step(result, state_, seconds);
       stop_on_numerics(result);
       if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
       if (is_due(state_.step, run_.train.sample_every)) sample();
       faults_.at_step_end(state_.step);
-      if (signal_.requested() && !finished()) {
+      const StepNotes agreed = finished() ? StepNotes{} : trainer_.exchange(own_notes());
+      if (agreed.stop_rank >= 0) {
         save();
-        report_.finish();
-        log::info("stopped by {} after step {}; the same command goes on from there", signal_.name(),
-                  state_.step);
+        if (report_) report_->finish();
+        log::info("stopped by {} after step {}; the same command goes on from there",
+                  describe_signal(agreed.stop_rank), state_.step);
         return static_cast<int>(ErrorKind::kStopped);
       }
-      if (finished() || is_due(state_.step, run_.checkpoint.every) || minutes_passed()) save();
+      if (finished() || is_due(state_.step, run_.checkpoint.every) || agreed.save_due) save();
     }
-    report_.finish();
+    if (report_) report_->finish();
     return 0;
   }
 
@@ -84,9 +85,42 @@ class RunLoop {
     return run;
   }
 
+  // Rank 0 reads the checkpoint, the others get what it read.
   const TrainerState& started(const std::string& resume) {
-    checkpoints_.start(trainer_, resume);
+    if (communicator_.world_size() > 1) require_same_start(resume);
+    if (communicator_.is_root()) checkpoints_.start(trainer_, resume);
+    trainer_.share();
     return trainer_.state();
+  }
+
+  void require_same_start(const std::string& resume) {
+    std::vector<AgreedPart> parts = {{"the program", program_fingerprint()}, {"--resume", resume}};
+    const Json sections = to_json(run_);
+    for (const auto& [name, section] : sections.items()) {
+      parts.push_back({"the config's section " + name, section.dump()});
+    }
+    parts.push_back({"the training data", fmt::format("{:016x}", trainer_.state().data_fingerprint)});
+    require_agreement(communicator_, parts);
+  }
+
+  void open_records() {
+    const std::filesystem::path directory = run_.train.output_dir;
+    log_ = std::make_unique<TrainingLog>(run_, directory, state_, trainer_.flops_per_token());
+    report_ = std::make_unique<LiveReport>(directory);
+    write_file_atomically(directory / "run.json", dump_json(to_json(run_)), ErrorKind::kCheckpoint);
+    if (!run_.data.tokenizer.empty()) tokenizer_ = std::make_unique<Tokenizer>(run_.data.tokenizer);
+  }
+
+  StepNotes own_notes() const {
+    StepNotes notes;
+    if (signal_.requested()) notes.stop_rank = communicator_.rank();
+    notes.save_due = minutes_passed();
+    return notes;
+  }
+
+  std::string describe_signal(int rank) const {
+    if (signal_.requested()) return signal_.name();
+    return "a signal to " + communicator_.world().name_of(rank);
   }
 
   bool finished() const { return state_.step >= run_.train.steps; }
@@ -107,30 +141,53 @@ class RunLoop {
 
   void validate() {
     if (!validation_ || run_.train.validate_every == 0) return;
-    const auto result = sluice::validate(trainer_.model(), *validation_, run_.train.sequence_length,
-                                         run_.train.validate_sequences);
-    log_.validation(state_.step, result.loss, result.tokens);
-    report_.refresh();
+    const ValidationResult result = validate_together();
+    if (!communicator_.is_root()) return;
+    log_->validation(state_.step, result.loss, result.tokens);
+    report_->refresh();
+  }
+
+  // Each rank scores its part of the windows.
+  ValidationResult validate_together() {
+    const int64_t length = run_.train.sequence_length, ranks = communicator_.world_size();
+    const int64_t windows = std::min(run_.train.validate_sequences,
+                                     std::max<int64_t>(1, window_count(validation_->size(), length)));
+    const int64_t first = windows * communicator_.rank() / ranks;
+    const int64_t end = windows * (communicator_.rank() + 1) / ranks;
+    const auto mine = sluice::validate(trainer_.model(), *validation_, length, end - first, first);
+    if (ranks == 1) return mine;
+    ValidationResult whole;
+    for (const ValidationResult& part : communicator_.all_gather(mine)) {
+      whole.loss += part.loss * static_cast<double>(part.tokens);
+      whole.tokens += part.tokens;
+    }
+    whole.loss /= static_cast<double>(whole.tokens);
+    return whole;
   }
 
   void sample() {
+    if (!communicator_.is_root()) return;
     SamplingOptions options;
     options.choice.temperature = run_.train.sample_temperature;
     options.seed = run_.train.seed;
     options.max_tokens = run_.train.sample_tokens;
     for (const std::string& prompt : run_.train.sample_prompts) {
-      log_.sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, options));
+      log_->sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, options));
       ++options.stream;
     }
   }
 
   void save() {
-    log_.sync();
-    state_.log_bytes = log_.log_bytes();
-    state_.timing_bytes = log_.timing_bytes();
-    state_.seconds += std::exchange(seconds_, 0.0);
-    checkpoints_.save(trainer_, state_);
-    report_.refresh();
+    if (communicator_.is_root()) {
+      log_->sync();
+      state_.log_bytes = log_->log_bytes();
+      state_.timing_bytes = log_->timing_bytes();
+      state_.seconds += std::exchange(seconds_, 0.0);
+      checkpoints_.save(trainer_, state_);
+      report_->refresh();
+    }
+    // The others may be about to end, and with them the job.
+    communicator_.barrier();
     last_save_ = Clock::now();
   }
 
@@ -139,7 +196,7 @@ class RunLoop {
     const bool at_limit = state_.skipped_in_a_row >= run_.train.nonfinite_limit;
     if (run_.train.nonfinite != "stop" && !at_limit) return;
     save();
-    report_.finish();
+    if (report_) report_->finish();
     SLUICE_FAIL(
         kNumerics,
         "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
@@ -149,13 +206,15 @@ class RunLoop {
   }
 
   RunConfig run_;
+  Communicator& communicator_;
   StepRange profiled_;
   StopSignal signal_;
   RunCheckpoints checkpoints_;
   Trainer trainer_;
   TrainerState state_;
-  TrainingLog log_;
-  LiveReport report_;
+  // What is kept of the run, by rank 0 alone.
+  std::unique_ptr<TrainingLog> log_;
+  std::unique_ptr<LiveReport> report_;
   FaultPlan faults_ = FaultPlan::from_environment();
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<TokenStream> validation_;
@@ -165,8 +224,9 @@ class RunLoop {
 
 }  // namespace
 
-int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options) {
-  return RunLoop(run, model, options).run();
+int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options,
+                 Communicator& communicator) {
+  return RunLoop(run, model, options, communicator).run();
 }
 
 }  // namespace sluice

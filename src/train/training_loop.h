@@ -5,6 +5,7 @@
 #include <string>
 
 #include "config/run_config.h"
+#include "dist/communicator.h"
 #include "model/model_config.h"
 
 namespace sluice {
@@ -24,6 +25,11 @@ struct StartOptions {
 
 // Trains as `run` says, in run.train.output_dir. Returns the exit code: 0 when all steps are done, 75 when a
 // signal stopped it after saving. Errors as Error.
-int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options);
+//
+// With several ranks all call this. Before the first step they make sure that config, program and data are
+// the same (Error(kUsage) names the rank and the part); rank 0 alone reads and writes checkpoints, logs and
+// samples, and a signal to any rank stops all after the same step.
+int run_training(const RunConfig& run, const ModelConfig& model, const StartOptions& options,
+                 Communicator& communicator = solo_communicator());
 
 }  // namespace sluice

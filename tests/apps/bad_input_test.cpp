@@ -77,7 +77,7 @@ TEST_CASE("bad config: combinations that make no sense") {
     check_refused(run, 2, {"train.device"});
   }
   TrainingRun run;
-  check_refused(run, 2, {"one process"}, {}, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}});
+  check_refused(run, 2, {"2 processes"}, {}, {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}});
   check_refused(run, 2, {"--confg"}, {"--confg", "x"});
 }
 

@@ -128,7 +128,8 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
     "progress": "off"
   },
   "parallel": {
-    "world_size": 2
+    "world_size": 2,
+    "start_seconds": 20.5
   }
 })";
   const test::RunFixture run;
@@ -274,7 +275,8 @@ TEST_CASE("bad values of single keys") {
       {"log=null", "log: expected an object, got null"},
       {"checkpoint.keep_last=1", "checkpoint.keep_last: expected an integer of at least 2, got 1"},
       {"checkpoint.every_minutes=-1", "checkpoint.every_minutes: expected"},
-      {"parallel.world_size=0", "parallel.world_size: expected an integer from 1"},
+      {"parallel.world_size=-1", "parallel.world_size: expected an integer from 0"},
+      {"parallel.start_seconds=0", "parallel.start_seconds: expected"},
       {"data.document_token=-1", "data.document_token: expected an integer from 0"},
       {"train.sample_prompts=Once", "train.sample_prompts: expected a list of strings"},
       {"name=", "name: expected a name, got the empty string"},
