@@ -16,9 +16,9 @@ __device__ __forceinline__ float rstd_of(float squares, int64_t columns, double 
   return 1.0f / sqrtf(squares / static_cast<float>(columns) + static_cast<float>(eps));
 }
 
-// The residual sum of a pack in float: what is normalised. Only what is kept of it is rounded to T.
-template <class T, int N>
-__device__ __forceinline__ void residual_sum(const Pack<T, N>& x, const Pack<T, N>& delta, bool has_delta,
+// The residual sum of a pack: what is normalised.
+template <class T, class X, int N>
+__device__ __forceinline__ void residual_sum(const Pack<X, N>& x, const Pack<T, N>& delta, bool has_delta,
                                              float (&h)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) h[i] = has_delta ? x[i] + delta[i] : x[i];
@@ -33,9 +33,9 @@ __device__ __forceinline__ float squares_of(const float (&h)[N]) {
 }
 
 // y = h * rstd * weight for the pack at `column`.
-template <class T, int N>
-__device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, const float (&h)[N], float rstd,
-                                                 int64_t row, int64_t column) {
+template <class T, class X, int N>
+__device__ __forceinline__ void store_normalised(const RmsNormForward<T, X>& p, const float (&h)[N],
+                                                 float rstd, int64_t row, int64_t column) {
   float y[N];
   if (p.weight != nullptr) {
     const auto weight = Pack<T, N>::load(p.weight + column);
@@ -49,17 +49,18 @@ __device__ __forceinline__ void store_normalised(const RmsNormForward<T>& p, con
 }
 
 // One block a row, held in registers: every element is read once.
-template <class T, int N>
-__global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_constant__ RmsNormForward<T> p) {
+template <class T, class X, int N>
+__global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_constant__ RmsNormForward<T, X> p) {
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
   const bool has_delta = p.delta != nullptr;
-  Pack<T, N> x[KEPT], delta[KEPT];
+  Pack<X, N> x[KEPT];
+  Pack<T, N> delta[KEPT];
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
     if (column >= p.columns) continue;
-    x[k] = Pack<T, N>::load(p.x + row * p.x_stride + column);
+    x[k] = Pack<X, N>::load(p.x + row * p.x_stride + column);
     if (has_delta) delta[k] = Pack<T, N>::load(p.delta + row * p.columns + column);
   }
   float squares = 0, h[N];
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_consta
     if (column >= p.columns) continue;
     residual_sum(x[k], delta[k], has_delta, h);
     squares += squares_of(h);
-    if (has_delta) Pack<T, N>::of(h).store(p.h + row * p.columns + column);
+    if (has_delta) Pack<accumulate_t<T>, N>::of(h).store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
 #pragma unroll
@@ -83,8 +84,9 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_consta
 }
 
 // One block a row of any length, read a second time from the cache.
-template <class T, int N>
-__global__ void __launch_bounds__(MOST_THREADS) forward_looped(const __grid_constant__ RmsNormForward<T> p) {
+template <class T, class X, int N>
+__global__ void __launch_bounds__(MOST_THREADS)
+    forward_looped(const __grid_constant__ RmsNormForward<T, X> p) {
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -92,13 +94,13 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_looped(const __grid_cons
   const auto load = [&](int64_t column, float(&h)[N]) {
     Pack<T, N> delta;
     if (has_delta) delta = Pack<T, N>::load(p.delta + row * p.columns + column);
-    residual_sum(Pack<T, N>::load(p.x + row * p.x_stride + column), delta, has_delta, h);
+    residual_sum(Pack<X, N>::load(p.x + row * p.x_stride + column), delta, has_delta, h);
   };
   float squares = 0, h[N];
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
     load(column, h);
     squares += squares_of(h);
-    if (has_delta) Pack<T, N>::of(h).store(p.h + row * p.columns + column);
+    if (has_delta) Pack<accumulate_t<T>, N>::of(h).store(p.h + row * p.columns + column);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
@@ -112,8 +114,8 @@ __global__ void __launch_bounds__(MOST_THREADS) forward_looped(const __grid_cons
 
 namespace cuda {
 
-template <class T>
-void rms_norm_forward(const RmsNormForward<T>& p) {
+template <class T, class X>
+void rms_norm_forward(const RmsNormForward<T, X>& p) {
   if (p.rows <= 0 || p.columns <= 0) return;
   constexpr int N = PACK<T>;
   const int64_t C = p.columns;
@@ -122,18 +124,20 @@ void rms_norm_forward(const RmsNormForward<T>& p) {
   const auto blocks = static_cast<unsigned>(p.rows);
   if (!packable) {
     const int64_t threads = std::min<int64_t>(MOST_THREADS, (C + WARP - 1) / WARP * WARP);
-    forward_looped<T, 1><<<blocks, static_cast<unsigned>(threads), 0, p.stream>>>(p);
+    forward_looped<T, X, 1><<<blocks, static_cast<unsigned>(threads), 0, p.stream>>>(p);
   } else if (C > int64_t{MOST_THREADS} * KEPT * N) {
-    forward_looped<T, N><<<blocks, MOST_THREADS, 0, p.stream>>>(p);
+    forward_looped<T, X, N><<<blocks, MOST_THREADS, 0, p.stream>>>(p);
   } else {
     const int64_t threads = (C / N + KEPT - 1) / KEPT;
-    forward_kept<T, N><<<blocks, static_cast<unsigned>((threads + WARP - 1) / WARP * WARP), 0, p.stream>>>(p);
+    forward_kept<T, X, N>
+        <<<blocks, static_cast<unsigned>((threads + WARP - 1) / WARP * WARP), 0, p.stream>>>(p);
   }
   SLUICE_CHECK_LAUNCH("rms_norm_forward");
 }
 
 template void rms_norm_forward(const RmsNormForward<float>&);
 template void rms_norm_forward(const RmsNormForward<bfloat16>&);
+template void rms_norm_forward(const RmsNormForward<bfloat16, float>&);
 
 }  // namespace cuda
 }  // namespace sluice::kernels

@@ -12,8 +12,8 @@ constexpr int64_t kRowBlock = 64;
 
 }  // namespace
 
-template <class T>
-void rms_norm_forward(const RmsNormForward<T>& p) {
+template <class T, class X>
+void rms_norm_forward(const RmsNormForward<T, X>& p) {
 #pragma omp parallel for if (p.rows * p.columns > 16384)
   for (int64_t row = 0; row < p.rows; ++row) {
     const T* h = p.x + row * p.x_stride;
@@ -40,8 +40,8 @@ void rms_norm_forward(const RmsNormForward<T>& p) {
   }
 }
 
-template <class T>
-void rms_norm_backward(const RmsNormBackward<T>& p) {
+template <class T, class H>
+void rms_norm_backward(const RmsNormBackward<T, H>& p) {
   const int64_t blocks = (p.rows + kRowBlock - 1) / kRowBlock;
   const bool wants_weight = p.dweight != nullptr && p.dy != nullptr;
   std::vector<T> partial(static_cast<size_t>(wants_weight ? blocks * p.columns : 0), T(0));
@@ -69,18 +69,19 @@ void rms_norm_backward(const RmsNormBackward<T>& p) {
 #pragma omp simd
         for (int64_t i = 0; i < p.columns; ++i) dweight[i] += dy[i] * h[i] * rstd;
       }
-      if (p.dh == nullptr) continue;
-      T* dh = p.dh + row * p.dh_stride;
+      if (p.dh == nullptr && p.ddelta == nullptr) continue;
+      T* dh = p.dh != nullptr ? p.dh + row * p.dh_stride : nullptr;
+      T* ddelta = p.ddelta != nullptr ? p.ddelta + row * p.columns : nullptr;
       const T* dresidual = p.dresidual != nullptr ? p.dresidual + row * p.columns : nullptr;
 #pragma omp simd
       for (int64_t i = 0; i < p.columns; ++i) {
-        T gradient = p.accumulate_dh ? dh[i] : T(0);
-        if (dresidual != nullptr) gradient += dresidual[i];
+        T gradient = dresidual != nullptr ? dresidual[i] : T(0);
         if (dy != nullptr) {
           const T scaled = p.weight != nullptr ? dy[i] * p.weight[i] : dy[i];
           gradient += rstd * scaled - projection * h[i];
         }
-        dh[i] = gradient;
+        if (ddelta != nullptr) ddelta[i] = gradient;
+        if (dh != nullptr) dh[i] = p.accumulate_dh ? dh[i] + gradient : gradient;
       }
     }
   }

@@ -4,8 +4,7 @@
 // Ops whose result costs little to compute and much to keep (norms, gated activations, gates, rotations)
 // attach a recipe to it while a SelectiveRecomputeScope lives. An op that would keep such a result keeps the
 // recipe instead, and what the recipe reads is kept by the first op anyway. The result is the same bit for
-// bit, but for norms in bf16: they were taken of a residual sum in fp32, of which only the rounded one is
-// kept.
+// bit.
 #pragma once
 
 #include "autograd/variable.h"

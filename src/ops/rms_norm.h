@@ -9,11 +9,13 @@ namespace sluice::ops {
 Variable rms_norm(const Variable& x, const Variable& weight, double eps);
 
 struct ResidualNorm {
-  Variable hidden;      // x + delta: the residual stream
+  Variable hidden;      // x + delta: the residual stream, f32 where delta is bf16
   Variable normalised;  // rms_norm of it
 };
 
-// The definition: hidden = add(x, delta); normalised = rms_norm(hidden, weight, eps). One pass over memory.
+// The definition: hidden = add(x, delta); normalised = rms_norm(hidden, weight, eps) in delta's dtype, which is
+// that of the weight too. x may be of delta's dtype (an embedding) or the hidden of the norm before. One pass
+// over memory.
 ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variable& weight, double eps);
 
 }  // namespace sluice::ops

@@ -17,18 +17,21 @@ struct NormCase {
   bool has_delta, has_weight;
 };
 
-template <class T>
+// X: T or, for a residual stream, accumulate_t<T>.
+template <class T, class X = T>
 void check_forward(const NormCase& c) {
   INFO("rms_norm_forward " << c.rows << " x " << c.columns << " " << name_of(c.layout) << " delta "
                            << c.has_delta << " weight " << c.has_weight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
-  Matrix<T> x(c.rows, c.columns, c.layout, 1), weight(1, c.columns, dense, 2);
+  Matrix<X> x(c.rows, c.columns, c.layout, 1);
+  Matrix<T> weight(1, c.columns, dense, 2);
   // Dense by the kernel's terms: all rows as one.
-  Matrix<T> delta(1, c.rows * c.columns, dense, 3), h(1, c.rows * c.columns, dense, 0, 0);
+  Matrix<T> delta(1, c.rows * c.columns, dense, 3);
+  Matrix<kernels::accumulate_t<T>> h(1, c.rows * c.columns, dense, 0, 0);
   Matrix<T> y(1, c.rows * c.columns, dense, 0, 0);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 0, 0);
   RmsNormForward<double> expected;
-  RmsNormForward<T> actual;
+  RmsNormForward<T, X> actual;
   expected.rows = actual.rows = c.rows, expected.columns = actual.columns = c.columns;
   expected.eps = actual.eps = 1e-3;
   expected.x_stride = actual.x_stride = x.stride();
@@ -52,21 +55,22 @@ struct NormGradientCase {
   int64_t rows, columns;
   Layout layout;
   bool has_dy, has_weight, has_dresidual, has_dh, accumulate, has_dweight;
+  bool has_ddelta = false;
 };
 
-template <class T>
+template <class T, class H = T>
 void check_backward(const NormGradientCase& c) {
   INFO("rms_norm_backward " << c.rows << " x " << c.columns << " " << name_of(c.layout) << " dy " << c.has_dy
                             << " weight " << c.has_weight << " dresidual " << c.has_dresidual << " dh "
                             << c.has_dh << " accumulate " << c.accumulate << " dweight " << c.has_dweight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
-  Matrix<T> h(c.rows, c.columns, c.layout, 1), dy(c.rows, c.columns, c.layout, 2),
-      weight(1, c.columns, dense, 3);
-  Matrix<T> dresidual(1, c.rows * c.columns, dense, 4),
-      dh(c.rows, c.columns, c.layout, 5, c.accumulate ? 1 : 0);
+  Matrix<T> dy(c.rows, c.columns, c.layout, 2), weight(1, c.columns, dense, 3),
+      ddelta(1, c.rows * c.columns, dense, 0, 0);
+  Matrix<H> h(c.rows, c.columns, c.layout, 1), dh(c.rows, c.columns, c.layout, 5, c.accumulate ? 1 : 0);
+  Matrix<kernels::accumulate_t<T>> dresidual(1, c.rows * c.columns, dense, 4);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 6), dweight(1, c.columns, Layout::kDense, 7);
   RmsNormBackward<double> expected;
-  RmsNormBackward<T> actual;
+  RmsNormBackward<T, H> actual;
   expected.rows = actual.rows = c.rows, expected.columns = actual.columns = c.columns;
   expected.h = h.host(), actual.h = h.device(), expected.h_stride = actual.h_stride = h.stride();
   if (c.has_weight) expected.weight = weight.host(), actual.weight = weight.device();
@@ -79,6 +83,7 @@ void check_backward(const NormGradientCase& c) {
     expected.dh = dh.host(), actual.dh = dh.device(), expected.dh_stride = actual.dh_stride = dh.stride();
   }
   expected.accumulate_dh = actual.accumulate_dh = c.accumulate;
+  if (c.has_ddelta) expected.ddelta = ddelta.host(), actual.ddelta = ddelta.device();
   if (c.has_dweight) expected.dweight = dweight.host(), actual.dweight = dweight.device();
   const DeviceArray<char> workspace(static_cast<size_t>(kernels::cuda::rms_norm_backward_workspace(actual)));
   actual.workspace = workspace.data();
@@ -86,6 +91,7 @@ void check_backward(const NormGradientCase& c) {
   kernels::cpu::rms_norm_backward(expected);
   kernels::cuda::rms_norm_backward(actual);
   dh.check("dh");
+  ddelta.check("ddelta");
   dweight.check("dweight");
   if (!c.has_dweight || c.accumulate) return;
   check_repeats<float>(start, [&](float* out) {
@@ -184,6 +190,7 @@ TEST_CASE("rms_norm_forward") {
         const NormCase c{columns < 100 ? 37 : 3, columns, layout, has_delta, columns != 64};
         check_forward<float>(c);
         check_forward<bfloat16>(c);
+        check_forward<bfloat16, float>(c);
       }
     }
   }
@@ -203,9 +210,11 @@ TEST_CASE("rms_norm_backward") {
                                  accumulate,
                                  true,
                                  accumulate,
-                                 true};
+                                 true,
+                                 !accumulate};
         check_backward<float>(c);
         check_backward<bfloat16>(c);
+        check_backward<bfloat16, float>(c);
       }
     }
   }
@@ -213,9 +222,12 @@ TEST_CASE("rms_norm_backward") {
     for (const NormGradientCase& c :
          {NormGradientCase{9, columns, Layout::kDense, false, true, true, true, false, true},
           {9, columns, Layout::kDense, true, true, true, false, false, true},
-          {9, columns, Layout::kDense, true, false, false, true, true, false}}) {
+          {9, columns, Layout::kDense, true, false, false, true, true, false},
+          {9, columns, Layout::kOdd, true, true, true, false, false, true, true},
+          {9, columns, Layout::kDense, false, true, true, true, false, false, true}}) {
       check_backward<float>(c);
       check_backward<bfloat16>(c);
+      check_backward<bfloat16, float>(c);
     }
   }
 }

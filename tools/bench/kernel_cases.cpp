@@ -11,6 +11,7 @@
 #include "ops/rotary.h"
 #include "ops/short_convolution.h"
 #include "ops/softmax_attention.h"
+#include "tensor/launch.h"
 
 namespace sluice::bench {
 namespace {
@@ -37,6 +38,9 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
   const int64_t key = c / 2 / s.heads, value = c / s.heads;
   const auto layout = ops::SequenceLayout::uniform(s.sequences, s.length);
   const double one_row = product_of({n, c});
+  // Of an element of the residual stream in elements of the compute type.
+  const double stream =
+      static_cast<double>(size_of(accumulate_dtype(dtype))) / static_cast<double>(size_of(dtype));
   std::vector<KernelCase> all;
   all.push_back({"linear C -> 6C",
                  {{{n, c}}, {{2 * mlp, c}, 0.05, 0, true}},
@@ -50,10 +54,10 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
                  0,
                  2 * one_row});
   all.push_back({"add + rms_norm",
-                 {{{n, c}}, {{n, c}}, {{c}, 1, 0, true}},
+                 {{{n, c}, 1, 0, false, true}, {{n, c}}, {{c}, 1, 0, true}},
                  [](const auto& in) { return ops::add_rms_norm(in[0], in[1], in[2], 1e-6).normalised; },
                  5 * one_row,
-                 4 * one_row});
+                 (2 + 2 * stream) * one_row});
   all.push_back({"swiglu",
                  {{{n, 2 * mlp}}},
                  [](const auto& in) { return ops::swiglu(in[0]); },

@@ -14,6 +14,7 @@
 #include "core/file.h"
 #include "core/random.h"
 #include "kernel_cases.h"
+#include "tensor/launch.h"
 #include "timing.h"
 #include "train/loaded_model.h"
 
@@ -41,7 +42,10 @@ Tensor random_tensor(const KernelInput& input, uint64_t stream) {
 std::vector<Tensor> inputs_of(const KernelCase& item, DType seen_in, DType dtype, Device device) {
   std::vector<Tensor> values;
   for (size_t i = 0; i < item.inputs.size(); ++i) {
-    values.push_back(random_tensor(item.inputs[i], i).to(seen_in).to(DType::kF32).to(dtype).to(device));
+    const KernelInput& input = item.inputs[i];
+    const Tensor rounded = random_tensor(input, i).to(input.is_stream ? accumulate_dtype(seen_in) : seen_in);
+    values.push_back(
+        rounded.to(DType::kF32).to(input.is_stream ? accumulate_dtype(dtype) : dtype).to(device));
   }
   return values;
 }
