@@ -22,6 +22,7 @@
 #include "dist/connect.h"
 #include "ops/cpu_setup.h"
 #include "train/run_plan.h"
+#include "train/stop_signal.h"
 #include "train/trainer.h"
 #include "train/training_loop.h"
 
@@ -113,6 +114,8 @@ int train(const Arguments& arguments) {
     if (speaks) fmt::print("{}\n", plan.to_string());
     return 0;
   }
+  // From here on a signal is kept until there is something to save.
+  const StopSignal stop;
   const auto communicator = connect(identity, compute_device(run.train), run.parallel.start_seconds);
   set_threads(run, communicator->world());
   if (communicator->world_size() > 1) log::info("{}", describe(identity, *communicator));
@@ -134,7 +137,8 @@ int main(int argc, char** argv) {
       "timing.jsonl and a TensorBoard event file into train.output_dir, and goes on where it stopped when "
       "started\n"
       "again. SIGTERM, SIGINT and SIGUSR1 finish the step, save and exit with 75.\n"
-      "Exit codes: 0 done, 2 config, 3 data, 4 checkpoint, 5 memory, 17 numerics, 75 stopped and resumable.",
+      "Exit codes: 0 done, 2 config, 3 data, 4 checkpoint, 5 memory, 17 numerics, 75 stopped and resumable,\n"
+      "124 ended by the watchdog.",
       "train");
   app.add_option("--config,-c", arguments.config, "the run's JSON config")->required();
   app.add_option("--set", arguments.overrides,

@@ -94,8 +94,13 @@ struct LogConfig {
 };
 
 struct ParallelConfig {
-  int64_t world_size = 0;      // processes expected, another number is an error; 0: as many as are started
-  double start_seconds = 300;  // for all processes to meet
+  int64_t world_size = 0;  // processes expected, another number is an error; 0: as many as are started
+  // How long ranks may be at one thing; after that the watchdog ends the job with 124. 0: for ever.
+  double start_seconds = 300;  // to meet, agree and load, each
+  double first_step_seconds = 300;
+  double step_seconds = 100;  // or 20 times the median of recent steps, where that is longer
+  double validate_seconds = 1800;
+  double save_seconds = 600;
 };
 
 struct RunConfig {

@@ -75,6 +75,15 @@ Json to_json(const CheckpointConfig& checkpoint) {
           {"verify", checkpoint.verify}};
 }
 
+Json to_json(const ParallelConfig& parallel) {
+  return {{"world_size", parallel.world_size},
+          {"start_seconds", parallel.start_seconds},
+          {"first_step_seconds", parallel.first_step_seconds},
+          {"step_seconds", parallel.step_seconds},
+          {"validate_seconds", parallel.validate_seconds},
+          {"save_seconds", parallel.save_seconds}};
+}
+
 }  // namespace
 
 Json to_json(const RunConfig& config) {
@@ -89,8 +98,7 @@ Json to_json(const RunConfig& config) {
   result["log"] = Json{{"every", config.log.every},
                        {"tensorboard", config.log.tensorboard},
                        {"progress", config.log.progress}};
-  result["parallel"] =
-      Json{{"world_size", config.parallel.world_size}, {"start_seconds", config.parallel.start_seconds}};
+  result["parallel"] = to_json(config.parallel);
   return result;
 }
 

@@ -168,6 +168,10 @@ ParallelConfig read_parallel(ObjectReader reader) {
   ParallelConfig parallel;
   parallel.world_size = reader.integer("world_size", parallel.world_size, 0, kMaxCount);
   parallel.start_seconds = positive_number(reader, "start_seconds", parallel.start_seconds);
+  parallel.first_step_seconds = reader.number("first_step_seconds", parallel.first_step_seconds, 0);
+  parallel.step_seconds = reader.number("step_seconds", parallel.step_seconds, 0);
+  parallel.validate_seconds = reader.number("validate_seconds", parallel.validate_seconds, 0);
+  parallel.save_seconds = reader.number("save_seconds", parallel.save_seconds, 0);
   reader.finish();
   return parallel;
 }

@@ -80,7 +80,7 @@ class Communicator {
   std::string last_collective() const;
   virtual std::string transport() const = 0;  // "MPI", "NCCL 2.28.9", "nothing"
   // What went wrong with the connection since, or "". From any thread.
-  virtual std::string failure() const { return {}; }
+  virtual std::string failure() const { return channel_->failure(); }
 
  protected:
   Communicator(std::unique_ptr<ControlChannel> channel, World world);

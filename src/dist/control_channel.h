@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace sluice {
@@ -21,6 +22,9 @@ class ControlChannel {
   // Every rank gives equally many bytes; all get those of rank 0, 1, ... one after the other.
   // Error(kInternal) when sizes differ or a rank is gone.
   virtual std::vector<std::byte> all_gather(std::span<const std::byte> bytes) = 0;
+
+  // Which connection is gone, or "". From any thread.
+  virtual std::string failure() const { return {}; }
 
   // Ends the whole job, as far as the launcher allows, with this exit code; from any thread.
   [[noreturn]] virtual void abort(int exit_code) = 0;

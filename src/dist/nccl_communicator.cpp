@@ -121,7 +121,9 @@ class NcclCommunicator final : public Communicator {
   std::string failure() const override {
     ncclResult_t status = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_.value, &status);
-    if (asked == ncclSuccess && (status == ncclSuccess || status == ncclInProgress)) return {};
+    if (asked == ncclSuccess && (status == ncclSuccess || status == ncclInProgress)) {
+      return Communicator::failure();
+    }
     return fmt::format("NCCL: {}", ncclGetErrorString(asked == ncclSuccess ? status : asked));
   }
 

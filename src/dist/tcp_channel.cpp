@@ -71,7 +71,12 @@ Addresses look_up(const std::string& host, int port, bool to_listen) {
 void set_up(int descriptor) {
   const int on = 1;
   ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  // A host that vanished without a word is noticed after about a minute.
+  const int idle = 20, interval = 10, probes = 4;
   ::setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
 // Whether all bytes went or came before the deadline.
@@ -260,6 +265,15 @@ std::vector<std::byte> TcpChannel::all_gather(std::span<const std::byte> bytes) 
   }
   for (int peer = 1; peer < world_size_; ++peer) send_to(peer, all);
   return all;
+}
+
+std::string TcpChannel::failure() const {
+  for (size_t peer = 0; peer < peers_.size(); ++peer) {
+    if (!peers_[peer].open()) continue;
+    pollfd state{peers_[peer].get(), POLLRDHUP, 0};
+    if (::poll(&state, 1, 0) > 0) return fmt::format("the connection to rank {} is gone: it has ended", peer);
+  }
+  return {};
 }
 
 void TcpChannel::abort(int exit_code) { std::_Exit(exit_code); }

@@ -31,7 +31,9 @@ class TcpChannel final : public ControlChannel {
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
   std::vector<std::byte> all_gather(std::span<const std::byte> bytes) override;
-  // The other ranks notice that the connection is gone, with their next call.
+  // A rank that ended, or whose host is gone.
+  std::string failure() const override;
+  // The other ranks notice that the connection is gone, with their next call or look at failure().
   [[noreturn]] void abort(int exit_code) override;
 
  private:

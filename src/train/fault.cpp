@@ -1,8 +1,10 @@
 #include "train/fault.h"
 
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <optional>
+#include <thread>
 
 #include "core/environment.h"
 #include "core/error.h"
@@ -46,10 +48,12 @@ FaultPlan::Fault FaultPlan::parse_one(std::string_view text) {
     if (name == "nan") return {Kind::kNan, *step, *count};
     if (name == "kill") return {Kind::kKill, *step};
     if (name == "term") return {Kind::kTerminate, *step};
+    if (name == "stop") return {Kind::kStop, *step};
+    if (name == "hang") return {Kind::kHang, *step};
   }
   SLUICE_FAIL(kUsage,
-              "SLUICE_FAULT: \"{}\" is none of nan@STEP, nan@STEP:COUNT, kill@STEP, term@STEP and kill@save, "
-              "with numbers from 1",
+              "SLUICE_FAULT: \"{}\" is none of nan@STEP, nan@STEP:COUNT, kill@STEP, term@STEP, stop@STEP, "
+              "hang@STEP and kill@save, with numbers from 1",
               text);
 }
 
@@ -65,6 +69,8 @@ void FaultPlan::at_step_end(int64_t step) const {
     if (fault.step != step) continue;
     if (fault.kind == Kind::kKill) ::raise(SIGKILL);
     if (fault.kind == Kind::kTerminate) ::raise(SIGTERM);
+    if (fault.kind == Kind::kStop) ::raise(SIGSTOP);
+    while (fault.kind == Kind::kHang) std::this_thread::sleep_for(std::chrono::hours(1));
   }
 }
 

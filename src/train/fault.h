@@ -4,6 +4,8 @@
 //   nan@STEP[:COUNT]   the gradients of COUNT (1) steps from STEP on become NaN
 //   kill@STEP          SIGKILL to this process when STEP is finished
 //   term@STEP          SIGTERM likewise
+//   stop@STEP          SIGSTOP likewise: the process stays, but does nothing
+//   hang@STEP          likewise, its main thread sleeps for ever
 //   kill@save          SIGKILL in the middle of the next save, when the weights are staged
 #pragma once
 
@@ -24,7 +26,7 @@ class FaultPlan {
   void during_save() const;
 
  private:
-  enum class Kind { kNan, kKill, kTerminate, kKillInSave };
+  enum class Kind { kNan, kKill, kTerminate, kStop, kHang, kKillInSave };
   struct Fault {
     Kind kind;
     int64_t step = 0;

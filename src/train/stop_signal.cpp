@@ -19,7 +19,7 @@ constexpr std::array<Handled, 3> kHandled = {
 // All that a handler may touch.
 volatile std::sig_atomic_t first_signal = 0;
 
-bool installed = false;
+int holders = 0;
 std::array<struct sigaction, kHandled.size()> earlier_actions;
 
 extern "C" void note_signal(int number) {
@@ -29,7 +29,7 @@ extern "C" void note_signal(int number) {
 }  // namespace
 
 StopSignal::StopSignal() {
-  SLUICE_ASSERT(!installed);
+  if (holders++ > 0) return;
   first_signal = 0;
   struct sigaction action {};
   action.sa_handler = note_signal;
@@ -38,14 +38,13 @@ StopSignal::StopSignal() {
   for (size_t i = 0; i < kHandled.size(); ++i) {
     SLUICE_ASSERT(::sigaction(kHandled[i].number, &action, &earlier_actions[i]) == 0);
   }
-  installed = true;
 }
 
 StopSignal::~StopSignal() {
+  if (--holders > 0) return;
   for (size_t i = 0; i < kHandled.size(); ++i) {
     ::sigaction(kHandled[i].number, &earlier_actions[i], nullptr);
   }
-  installed = false;
 }
 
 bool StopSignal::requested() const { return first_signal != 0; }

@@ -5,7 +5,7 @@
 
 namespace sluice {
 
-// One at a time. The earlier handlers are put back at the end.
+// The earlier handlers are put back with the end of the last object; all see the same signal. For one thread.
 class StopSignal {
  public:
   StopSignal();

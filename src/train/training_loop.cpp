@@ -12,6 +12,7 @@
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
 #include "dist/agreement.h"
+#include "dist/watchdog.h"
 #include "train/run_checkpoint.h"
 #include "train/run_report.h"
 #include "train/stop_signal.h"
@@ -38,6 +39,8 @@ class RunLoop {
           Communicator& communicator)
       : run_(run),
         communicator_(communicator),
+        watchdog_(communicator),
+        step_limit_(run.parallel.first_step_seconds, run.parallel.step_seconds),
         profiled_(options.profiled),
         checkpoints_(run, model),
         trainer_(as_trained(run, options), model, communicator),
@@ -54,32 +57,44 @@ class RunLoop {
     last_save_ = Clock::now();
     while (state_.step < run_.train.steps) {
       const auto start = Clock::now();
+      enter("step", step_limit_.seconds());
       if (state_.step + 1 == profiled_.begin) start_profiler();
       const StepResult result = trainer_.step();
       if (state_.step + 2 == profiled_.end) stop_profiler();
       const double seconds = seconds_since(start);
       state_ = trainer_.state();
       seconds_ += seconds;
+      step_limit_.took(seconds);
       if (log_) log_->step(result, state_, seconds);
       stop_on_numerics(result);
       if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
       if (is_due(state_.step, run_.train.sample_every)) sample();
+      enter("agreement after a step", step_limit_.seconds());
       faults_.at_step_end(state_.step);
       const StepNotes agreed = finished() ? StepNotes{} : trainer_.exchange(own_notes());
       if (agreed.stop_rank >= 0) {
         save();
-        if (report_) report_->finish();
+        end_records();
         log::info("stopped by {} after step {}; the same command goes on from there",
                   describe_signal(agreed.stop_rank), state_.step);
         return static_cast<int>(ErrorKind::kStopped);
       }
       if (finished() || is_due(state_.step, run_.checkpoint.every) || agreed.save_due) save();
     }
-    if (report_) report_->finish();
+    end_records();
     return 0;
   }
 
  private:
+  void enter(const char* phase, double seconds) { watchdog_.enter(phase, state_.step, seconds); }
+
+  // All ranks leave together, the others when rank 0 has written its last.
+  void end_records() {
+    watchdog_.finish(state_.step, run_.parallel.save_seconds);
+    if (report_) report_->finish();
+    communicator_.barrier();
+  }
+
   static RunConfig as_trained(RunConfig run, const StartOptions& options) {
     if (options.profiled.begin > 0) run.train.cuda_graph = false;
     return run;
@@ -87,6 +102,7 @@ class RunLoop {
 
   // Rank 0 reads the checkpoint, the others get what it read.
   const TrainerState& started(const std::string& resume) {
+    watchdog_.enter("start", 0, run_.parallel.start_seconds);
     if (communicator_.world_size() > 1) require_same_start(resume);
     if (communicator_.is_root()) checkpoints_.start(trainer_, resume);
     trainer_.share();
@@ -141,6 +157,7 @@ class RunLoop {
 
   void validate() {
     if (!validation_ || run_.train.validate_every == 0) return;
+    enter("validation", run_.parallel.validate_seconds);
     const ValidationResult result = validate_together();
     if (!communicator_.is_root()) return;
     log_->validation(state_.step, result.loss, result.tokens);
@@ -166,7 +183,12 @@ class RunLoop {
   }
 
   void sample() {
-    if (!communicator_.is_root()) return;
+    enter("samples", run_.parallel.validate_seconds);
+    if (communicator_.is_root()) write_samples();
+    communicator_.barrier();
+  }
+
+  void write_samples() {
     SamplingOptions options;
     options.choice.temperature = run_.train.sample_temperature;
     options.seed = run_.train.seed;
@@ -178,6 +200,7 @@ class RunLoop {
   }
 
   void save() {
+    enter("checkpoint", run_.parallel.save_seconds);
     if (communicator_.is_root()) {
       log_->sync();
       state_.log_bytes = log_->log_bytes();
@@ -196,7 +219,7 @@ class RunLoop {
     const bool at_limit = state_.skipped_in_a_row >= run_.train.nonfinite_limit;
     if (run_.train.nonfinite != "stop" && !at_limit) return;
     save();
-    if (report_) report_->finish();
+    end_records();
     SLUICE_FAIL(
         kNumerics,
         "step {}: loss {} and gradient norm {}; {} steps in a row were not finite (train.nonfinite \"{}\", "
@@ -207,6 +230,8 @@ class RunLoop {
 
   RunConfig run_;
   Communicator& communicator_;
+  Watchdog watchdog_;
+  StepLimit step_limit_;
   StepRange profiled_;
   StopSignal signal_;
   RunCheckpoints checkpoints_;

@@ -129,7 +129,11 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
   },
   "parallel": {
     "world_size": 2,
-    "start_seconds": 20.5
+    "start_seconds": 20.5,
+    "first_step_seconds": 31.5,
+    "step_seconds": 32.5,
+    "validate_seconds": 33.5,
+    "save_seconds": 34.5
   }
 })";
   const test::RunFixture run;

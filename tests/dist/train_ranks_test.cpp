@@ -1,100 +1,17 @@
 // The training program in several processes: the same run as in one, the same decisions on all of them, and
 // no process left behind.
-#include <chrono>
 #include <cmath>
-#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "apps/training_run.h"
-#include "core/file.h"
-#include "model/safetensors.h"
-#include "mpi_launch.h"
+#include "ranked_run.h"
 #include "support/catch.h"
 #include "train/checkpoint_read.h"
 
 using namespace sluice;
+using test::RankedRun;
 
 namespace {
-
-// 50 steps of 8 sequences, which 1, 2 and 4 ranks share.
-class RankedRun : public test::TrainingRun {
- public:
-  RankedRun() {
-    set("train.steps", "50");
-    set("train.device", "cpu");
-    set("train.dtype", "float64");
-    set("train.global_batch_tokens", "128");
-    set("checkpoint.every", "0");
-  }
-
-  std::vector<std::string> arguments(const std::string& output,
-                                     const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {"--config", config_path(), "--set",
-                                    "train.output_dir=" + (*this / output).string()};
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-
-  // Into the folder `output`, with `fault` on all ranks.
-  test::Outcome on(int ranks, const std::string& output, const std::string& fault = "") const {
-    auto environment = test::mpi_environment();
-    if (!fault.empty()) environment.emplace_back("SLUICE_FAULT", fault);
-    return finish(test::ChildProcess(test::under_mpi(ranks, "train", arguments(output)), environment));
-  }
-
-  // Two ranks, the second with an environment variable or arguments of its own.
-  test::Outcome on_two(const std::string& output, const std::string& fault,
-                       const std::vector<std::string>& second = {}) const {
-    auto command = test::under_mpi(1, "train", arguments(output));
-    for (const std::string& part : {std::string(":"), std::string("-np"), std::string("1")})
-      command.push_back(part);
-    if (!fault.empty()) {
-      command.push_back("-x");
-      command.push_back("SLUICE_FAULT=" + fault);
-    }
-    command.push_back(std::string(SLUICE_BINARY_DIR) + "/train");
-    for (const std::string& argument : arguments(output, second)) command.push_back(argument);
-    return finish(test::ChildProcess(command, test::mpi_environment()));
-  }
-
-  std::vector<Json> log(const std::string& output) const {
-    const std::string text = read_text_file(*this / (output + "/log.jsonl"), ErrorKind::kInternal);
-    std::vector<Json> lines;
-    for (size_t begin = 0; begin < text.size(); begin = text.find('\n', begin) + 1) {
-      lines.push_back(
-          parse_json(text.substr(begin, text.find('\n', begin) - begin), "log", ErrorKind::kInternal));
-    }
-    return lines;
-  }
-
-  // Of every step, and of the validations.
-  std::vector<double> losses(const std::string& output) const {
-    std::vector<double> values;
-    for (const Json& line : log(output)) {
-      values.push_back(line[line.contains("loss") ? "loss" : "validation_loss"].get<double>());
-    }
-    return values;
-  }
-
-  std::vector<double> weights(const std::string& output) const {
-    const SafetensorsFile file(*this / (output + "/checkpoints/step_00000050/model.safetensors"));
-    std::vector<double> values;
-    for (const auto& tensor : file.tensors()) {
-      const auto part = file.load(tensor.name, DType::kF64).to_vector<double>();
-      values.insert(values.end(), part.begin(), part.end());
-    }
-    return values;
-  }
-
- private:
-  static test::Outcome finish(test::ChildProcess&& child) {
-    test::Outcome outcome;
-    outcome.output = child.read_all();
-    outcome.exit_code = child.wait();
-    return outcome;
-  }
-};
 
 // RMS of the difference over RMS of the reference.
 double distance(const std::vector<double>& values, const std::vector<double>& reference) {
@@ -119,22 +36,6 @@ void check_equal_runs(const RankedRun& run, const std::string& output, const std
 constexpr const char* kTransformer =
     R"({"model_type": "transformer", "vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 2, "num_heads": 2,
         "intermediate_size": 24})";
-
-// Processes whose command line names the run.
-int processes_of(const RankedRun& run) {
-  int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    std::error_code code;
-    if (!std::filesystem::exists(entry.path() / "cmdline", code)) continue;
-    try {
-      count += read_text_file(entry.path() / "cmdline", ErrorKind::kInternal).find(run.config_path()) !=
-               std::string::npos;
-    } catch (const Error&) {
-      // It ended meanwhile.
-    }
-  }
-  return count;
-}
 
 }  // namespace
 
@@ -202,7 +103,7 @@ TEST_CASE("the same ranks give the same bits") {
 
 TEST_CASE("ranks with different configs do not start") {
   const RankedRun run;
-  const auto outcome = run.on_two("run", "", {"--set", "optimizer.lr=0.02"});
+  const auto outcome = run.with_last(2, "run", "", {"--set", "optimizer.lr=0.02"});
   INFO(outcome.output);
   CHECK(outcome.exit_code == 2);
   CHECK_THAT(outcome.output, test::contains("rank 1 on "));
@@ -226,27 +127,9 @@ TEST_CASE("a global batch that the started ranks cannot share is refused") {
   CHECK_THAT(outcome.output, test::contains("parallel.world_size 2 = 64; use 64 or 128"));
 }
 
-TEST_CASE("SIGUSR1 to mpirun saves and ends all with 75") {
-  RankedRun run;
-  run.set("train.steps", "1000000");
-  run.set("log.progress", "auto");
-  test::ChildProcess child(test::under_mpi(2, "train", run.arguments("run")), test::mpi_environment());
-  for (std::string line = child.read_line(); line.find("step 1/") == std::string::npos;
-       line = child.read_line()) {
-    REQUIRE_FALSE(line.empty());
-  }
-  child.kill(SIGUSR1);
-  const std::string output = child.read_all();
-  INFO(output);
-  CHECK(child.wait() == 75);
-  CHECK_THAT(output, test::contains("saved "));
-  CHECK_THAT(output, test::contains("stopped by "));
-  CHECK(processes_of(run) == 0);
-}
-
 TEST_CASE("a signal to one rank stops all at the same step") {
   const RankedRun run;
-  const auto outcome = run.on_two("run", "term@17");
+  const auto outcome = run.with_last(2, "run", "term@17");
   INFO(outcome.output);
   CHECK(outcome.exit_code == 75);
   CHECK_THAT(outcome.output, test::contains("stopped by a signal to rank 1 on "));
@@ -254,21 +137,9 @@ TEST_CASE("a signal to one rank stops all at the same step") {
   CHECK(std::filesystem::exists(run / "run/checkpoints/step_00000017"));
 }
 
-TEST_CASE("the death of a rank ends the job soon, and no process stays") {
-  RankedRun run;
-  run.set("train.steps", "1000000");
-  const auto start = std::chrono::steady_clock::now();
-  const auto outcome = run.on_two("run", "kill@20");
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  INFO(outcome.output);
-  CHECK(outcome.exit_code != 0);
-  CHECK(taken.count() < 10);
-  CHECK(processes_of(run) == 0);
-}
-
 TEST_CASE("a gradient that is no number on one rank makes all skip the step") {
   const RankedRun run;
-  const auto outcome = run.on_two("run", "nan@10");
+  const auto outcome = run.with_last(2, "run", "nan@10");
   INFO(outcome.output);
   REQUIRE(outcome.exit_code == 0);
   const auto lines = run.log("run");
@@ -281,7 +152,7 @@ TEST_CASE("a gradient that is no number on one rank makes all skip the step") {
 TEST_CASE("too many such steps end all with 17, after a checkpoint") {
   RankedRun run;
   run.set("train.nonfinite", "stop");
-  const auto outcome = run.on_two("run", "nan@10");
+  const auto outcome = run.with_last(2, "run", "nan@10");
   INFO(outcome.output);
   CHECK(outcome.exit_code == 17);
   CHECK(std::filesystem::exists(run / "run/checkpoints/step_00000010/manifest.json"));
@@ -289,7 +160,7 @@ TEST_CASE("too many such steps end all with 17, after a checkpoint") {
 
 TEST_CASE("an error of one rank says which rank, and ends the others with its exit code") {
   const RankedRun run;
-  const auto outcome = run.on_two("run", "nonsense");
+  const auto outcome = run.with_last(2, "run", "nonsense");
   INFO(outcome.output);
   CHECK(outcome.exit_code == 2);
   CHECK_THAT(outcome.output, test::contains("error: rank 1 on "));
