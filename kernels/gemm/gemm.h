@@ -1,6 +1,6 @@
-// Matrix product on row-major matrices: c = alpha * op(a) op(b) + beta * c.
-// CPU: CBLAS in T, accumulation in T. CUDA: cuBLASLt, accumulation in float (TF32 never), Output T or float:
-// a weight gradient is added to float memory from bfloat16 factors.
+// Matrix product on row-major matrices: c = alpha * op(a) op(b) + beta * c, or + addend, or + bias in every
+// row; rounded to Output once, at the end. CPU: CBLAS in T, accumulation in T. CUDA: cuBLASLt, accumulation
+// in float (TF32 never), Output T or float: a weight gradient is added to float memory from bfloat16 factors.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,10 @@ struct GemmParams {
   Output* c = nullptr;  // [m, n]
   int64_t c_stride = 0;
   accumulate_t<T> alpha = 1;
-  accumulate_t<T> beta = 0;   // 0: c is not read
-  void* workspace = nullptr;  // CUDA: gemm_workspace(params) bytes
+  accumulate_t<T> beta = 0;        // 0: c is not read
+  const Output* addend = nullptr;  // [m, n], row stride c_stride: in place of beta * c
+  const T* bias = nullptr;         // [n], of Output's type; without beta and addend
+  void* workspace = nullptr;       // CUDA: gemm_workspace(params) bytes
   Stream stream = nullptr;
 };
 

@@ -1,5 +1,6 @@
 #include <cblas.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "core/error.h"
@@ -15,11 +16,26 @@ int checked(int64_t value, const char* what) {
   return static_cast<int>(value);
 }
 
+// Puts what the product is added to in c.
+template <class T>
+void start_from_addend_or_bias(const GemmParams<T>& p) {
+#pragma omp parallel for if (p.m * p.n > 16384)
+  for (int64_t row = 0; row < p.m; ++row) {
+    const T* from = p.bias != nullptr ? p.bias : p.addend + row * p.c_stride;
+    std::copy_n(from, p.n, p.c + row * p.c_stride);
+  }
+}
+
 }  // namespace
 
 template <class T>
-void gemm(const GemmParams<T>& p) {
+void gemm(const GemmParams<T>& params) {
+  GemmParams<T> p = params;
   if (p.m == 0 || p.n == 0) return;
+  if (p.bias != nullptr || p.addend != nullptr) {
+    start_from_addend_or_bias(p);
+    p.beta = T(1);
+  }
   if (p.k == 0) {
     for (int64_t row = 0; row < p.m; ++row) {
       for (int64_t column = 0; column < p.n; ++column) {

@@ -1,6 +1,7 @@
 // Matrix products on a GPU through cuBLASLt: no kernel of our own, so plain C++.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -47,13 +48,13 @@ uint32_t alignment_of(const void* pointer, int64_t row_bytes) {
 // What a plan depends on. cuBLASLt thinks in columns, so the product is computed as c^T = b^T a^T.
 struct Problem {
   int64_t m, n, k, a_stride, b_stride, c_stride;
-  bool transpose_a, transpose_b, accumulates;
+  bool transpose_a, transpose_b, accumulates, has_bias;
   cudaDataType_t input, output;
   uint32_t a_alignment, b_alignment, c_alignment;
 
   auto key() const {
-    return std::tie(m, n, k, a_stride, b_stride, c_stride, transpose_a, transpose_b, accumulates, input,
-                    output, a_alignment, b_alignment, c_alignment);
+    return std::tie(m, n, k, a_stride, b_stride, c_stride, transpose_a, transpose_b, accumulates, has_bias,
+                    input, output, a_alignment, b_alignment, c_alignment);
   }
   bool operator<(const Problem& other) const { return key() < other.key(); }
 };
@@ -90,6 +91,12 @@ Plan make_plan(const Problem& p) {
   check(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &of_second,
                                        sizeof(of_second)),
         "cublasLtMatmulDescSetAttribute");
+  if (p.has_bias) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    check(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                         sizeof(epilogue)),
+          "cublasLtMatmulDescSetAttribute");
+  }
   plan.first = p.transpose_b ? layout(p.input, p.k, p.n, p.b_stride) : layout(p.input, p.n, p.k, p.b_stride);
   plan.second = p.transpose_a ? layout(p.input, p.m, p.k, p.a_stride) : layout(p.input, p.k, p.m, p.a_stride);
   plan.result = layout(p.output, p.n, p.m, p.c_stride);
@@ -118,13 +125,15 @@ Plan make_plan(const Problem& p) {
   return plan;
 }
 
+// To be called, and its result used, under plan_mutex.
 const Plan& plan_of(const Problem& problem) {
-  static std::mutex mutex;
   static std::map<Problem, Plan> plans;
-  const std::lock_guard lock(mutex);
   const auto found = plans.find(problem);
   return found != plans.end() ? found->second : plans.emplace(problem, make_plan(problem)).first->second;
 }
+
+// A bias is part of a plan's descriptor, so a call has the plan to itself.
+std::mutex plan_mutex;
 
 }  // namespace
 
@@ -141,14 +150,24 @@ void gemm(const GemmParams<T, Output>& p) {
                         p.c_stride,
                         p.transpose_a,
                         p.transpose_b,
-                        p.beta != 0,
+                        p.beta != 0 || p.addend != nullptr,
+                        p.bias != nullptr,
                         kDataType<T>,
                         kDataType<Output>,
                         alignment_of(p.a, p.a_stride * input_bytes),
                         alignment_of(p.b, p.b_stride * input_bytes),
-                        alignment_of(p.c, p.c_stride * output_bytes)};
+                        std::min(alignment_of(p.c, p.c_stride * output_bytes),
+                                 alignment_of(p.addend, p.c_stride * output_bytes))};
+  const std::lock_guard lock(plan_mutex);
   const Plan& plan = plan_of(problem);
-  check(cublasLtMatmul(handle(), plan.product, &p.alpha, p.b, plan.first, p.a, plan.second, &p.beta, p.c,
+  if (p.bias != nullptr) {
+    check(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias,
+                                         sizeof(p.bias)),
+          "cublasLtMatmulDescSetAttribute");
+  }
+  const Output* added = p.addend != nullptr ? p.addend : p.c;
+  const accumulate_t<T> beta = p.addend != nullptr ? 1 : p.beta;
+  check(cublasLtMatmul(handle(), plan.product, &p.alpha, p.b, plan.first, p.a, plan.second, &beta, added,
                        plan.result, p.c, plan.result, &plan.algorithm, p.workspace,
                        static_cast<size_t>(kWorkspaceBytes), p.stream),
         "cublasLtMatmul");

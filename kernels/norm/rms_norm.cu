@@ -16,16 +16,8 @@ __device__ __forceinline__ float rstd_of(float squares, int64_t columns, double 
   return 1.0f / sqrtf(squares / static_cast<float>(columns) + static_cast<float>(eps));
 }
 
-// The residual sum of a pack: what is normalised.
-template <class T, class X, int N>
-__device__ __forceinline__ void residual_sum(const Pack<X, N>& x, const Pack<T, N>& delta, bool has_delta,
-                                             float (&h)[N]) {
-#pragma unroll
-  for (int i = 0; i < N; ++i) h[i] = has_delta ? x[i] + delta[i] : x[i];
-}
-
-template <int N>
-__device__ __forceinline__ float squares_of(const float (&h)[N]) {
+template <class H, int N>
+__device__ __forceinline__ float squares_of(const Pack<H, N>& h) {
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < N; ++i) squares += h[i] * h[i];
@@ -33,8 +25,8 @@ __device__ __forceinline__ float squares_of(const float (&h)[N]) {
 }
 
 // y = h * rstd * weight for the pack at `column`.
-template <class T, class X, int N>
-__device__ __forceinline__ void store_normalised(const RmsNormForward<T, X>& p, const float (&h)[N],
+template <class T, class H, int N>
+__device__ __forceinline__ void store_normalised(const RmsNormForward<T, H>& p, const Pack<H, N>& h,
                                                  float rstd, int64_t row, int64_t column) {
   float y[N];
   if (p.weight != nullptr) {
@@ -49,63 +41,46 @@ __device__ __forceinline__ void store_normalised(const RmsNormForward<T, X>& p, 
 }
 
 // One block a row, held in registers: every element is read once.
-template <class T, class X, int N>
-__global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_constant__ RmsNormForward<T, X> p) {
+template <class T, class H, int N>
+__global__ void __launch_bounds__(MOST_THREADS) forward_kept(const __grid_constant__ RmsNormForward<T, H> p) {
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
-  const bool has_delta = p.delta != nullptr;
-  Pack<X, N> x[KEPT];
-  Pack<T, N> delta[KEPT];
+  Pack<H, N> h[KEPT];
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-    if (column >= p.columns) continue;
-    x[k] = Pack<X, N>::load(p.x + row * p.x_stride + column);
-    if (has_delta) delta[k] = Pack<T, N>::load(p.delta + row * p.columns + column);
+    if (column < p.columns) h[k] = Pack<H, N>::load(p.h + row * p.h_stride + column);
   }
-  float squares = 0, h[N];
+  float squares = 0;
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-    if (column >= p.columns) continue;
-    residual_sum(x[k], delta[k], has_delta, h);
-    squares += squares_of(h);
-    if (has_delta) Pack<accumulate_t<T>, N>::of(h).store(p.h + row * p.columns + column);
+    if (column < p.columns) squares += squares_of(h[k]);
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
 #pragma unroll
   for (int k = 0; k < KEPT; ++k) {
     const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-    if (column >= p.columns) continue;
-    residual_sum(x[k], delta[k], has_delta, h);
-    store_normalised(p, h, rstd, row, column);
+    if (column < p.columns) store_normalised(p, h[k], rstd, row, column);
   }
   if (p.rstd != nullptr && threadIdx.x == 0) p.rstd[row] = rstd;
 }
 
 // One block a row of any length, read a second time from the cache.
-template <class T, class X, int N>
+template <class T, class H, int N>
 __global__ void __launch_bounds__(MOST_THREADS)
-    forward_looped(const __grid_constant__ RmsNormForward<T, X> p) {
+    forward_looped(const __grid_constant__ RmsNormForward<T, H> p) {
   __shared__ float shared[WARP];
   const int64_t row = blockIdx.x;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
-  const bool has_delta = p.delta != nullptr;
-  const auto load = [&](int64_t column, float(&h)[N]) {
-    Pack<T, N> delta;
-    if (has_delta) delta = Pack<T, N>::load(p.delta + row * p.columns + column);
-    residual_sum(Pack<X, N>::load(p.x + row * p.x_stride + column), delta, has_delta, h);
-  };
-  float squares = 0, h[N];
+  const H* h = p.h + row * p.h_stride;
+  float squares = 0;
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
-    load(column, h);
-    squares += squares_of(h);
-    if (has_delta) Pack<accumulate_t<T>, N>::of(h).store(p.h + row * p.columns + column);
+    squares += squares_of(Pack<H, N>::load(h + column));
   }
   const float rstd = rstd_of(reduce_block<Sum>(squares, shared), p.columns, p.eps);
   for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
-    load(column, h);
-    store_normalised(p, h, rstd, row, column);
+    store_normalised(p, Pack<H, N>::load(h + column), rstd, row, column);
   }
   if (p.rstd != nullptr && threadIdx.x == 0) p.rstd[row] = rstd;
 }
@@ -114,22 +89,22 @@ __global__ void __launch_bounds__(MOST_THREADS)
 
 namespace cuda {
 
-template <class T, class X>
-void rms_norm_forward(const RmsNormForward<T, X>& p) {
+template <class T, class H>
+void rms_norm_forward(const RmsNormForward<T, H>& p) {
   if (p.rows <= 0 || p.columns <= 0) return;
   constexpr int N = PACK<T>;
   const int64_t C = p.columns;
-  const bool packable = can_pack<N>(p.x, p.x_stride, C) && can_pack<N>(p.delta, C, C) &&
-                        can_pack<N>(p.h, C, C) && can_pack<N>(p.y, C, C) && can_pack<N>(p.weight, 0, C);
+  const bool packable =
+      can_pack<N>(p.h, p.h_stride, C) && can_pack<N>(p.y, C, C) && can_pack<N>(p.weight, 0, C);
   const auto blocks = static_cast<unsigned>(p.rows);
   if (!packable) {
     const int64_t threads = std::min<int64_t>(MOST_THREADS, (C + WARP - 1) / WARP * WARP);
-    forward_looped<T, X, 1><<<blocks, static_cast<unsigned>(threads), 0, p.stream>>>(p);
+    forward_looped<T, H, 1><<<blocks, static_cast<unsigned>(threads), 0, p.stream>>>(p);
   } else if (C > int64_t{MOST_THREADS} * KEPT * N) {
-    forward_looped<T, X, N><<<blocks, MOST_THREADS, 0, p.stream>>>(p);
+    forward_looped<T, H, N><<<blocks, MOST_THREADS, 0, p.stream>>>(p);
   } else {
     const int64_t threads = (C / N + KEPT - 1) / KEPT;
-    forward_kept<T, X, N>
+    forward_kept<T, H, N>
         <<<blocks, static_cast<unsigned>((threads + WARP - 1) / WARP * WARP), 0, p.stream>>>(p);
   }
   SLUICE_CHECK_LAUNCH("rms_norm_forward");

@@ -29,7 +29,7 @@ Plan plan_of(const RmsNormBackward<T, H>& p) {
   Plan plan;
   plan.packed = can_pack<N>(p.h, p.h_stride, C) && can_pack<N>(p.dy, p.dy_stride, C) &&
                 can_pack<N>(p.dresidual, C, C) && can_pack<N>(p.dh, p.dh_stride, C) &&
-                can_pack<N>(p.ddelta, C, C) && can_pack<N>(p.weight, 0, C);
+                can_pack<N>(p.rounded, C, C) && can_pack<N>(p.weight, 0, C);
   const int64_t packs = plan.packed ? C / N : C;
   if (plan.packed && packs <= int64_t{MOST_THREADS} * MOST_KEPT) plan.kept = packs <= MOST_THREADS ? 1 : 2;
   const int64_t lanes = plan.kept > 0 ? (packs + plan.kept - 1) / plan.kept : packs;
@@ -73,7 +73,7 @@ template <class T, class H, int N>
 __device__ __forceinline__ void store_gradient(const RmsNormBackward<T, H>& p, const Before<T, H, N>& before,
                                                const Pack<H, N>& h, const Pack<T, N>& dy, float rstd,
                                                float projection, int64_t row, int64_t column) {
-  if (p.dh == nullptr && p.ddelta == nullptr) return;
+  if (p.dh == nullptr && p.rounded == nullptr) return;
   const auto weight = weight_at<T, N>(p.weight, column);
   float dh[N];
 #pragma unroll
@@ -81,7 +81,7 @@ __device__ __forceinline__ void store_gradient(const RmsNormBackward<T, H>& p, c
     dh[i] = p.dresidual != nullptr ? before.dresidual[i] : 0.0f;
     if (p.dy != nullptr) dh[i] += rstd * dy[i] * weight[i] - projection * h[i];
   }
-  if (p.ddelta != nullptr) Pack<T, N>::of(dh).store(p.ddelta + row * p.columns + column);
+  if (p.rounded != nullptr) Pack<T, N>::of(dh).store(p.rounded + row * p.columns + column);
   if (p.dh == nullptr) return;
   if (p.accumulate_dh) {
 #pragma unroll

@@ -12,18 +12,11 @@ constexpr int64_t kRowBlock = 64;
 
 }  // namespace
 
-template <class T, class X>
-void rms_norm_forward(const RmsNormForward<T, X>& p) {
+template <class T, class H>
+void rms_norm_forward(const RmsNormForward<T, H>& p) {
 #pragma omp parallel for if (p.rows * p.columns > 16384)
   for (int64_t row = 0; row < p.rows; ++row) {
-    const T* h = p.x + row * p.x_stride;
-    if (p.delta != nullptr) {
-      T* sum_row = p.h + row * p.columns;
-      const T* delta = p.delta + row * p.columns;
-#pragma omp simd
-      for (int64_t i = 0; i < p.columns; ++i) sum_row[i] = h[i] + delta[i];
-      h = sum_row;
-    }
+    const H* h = p.h + row * p.h_stride;
     double squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (int64_t i = 0; i < p.columns; ++i) squares += static_cast<double>(h[i]) * h[i];
@@ -69,9 +62,9 @@ void rms_norm_backward(const RmsNormBackward<T, H>& p) {
 #pragma omp simd
         for (int64_t i = 0; i < p.columns; ++i) dweight[i] += dy[i] * h[i] * rstd;
       }
-      if (p.dh == nullptr && p.ddelta == nullptr) continue;
+      if (p.dh == nullptr && p.rounded == nullptr) continue;
       T* dh = p.dh != nullptr ? p.dh + row * p.dh_stride : nullptr;
-      T* ddelta = p.ddelta != nullptr ? p.ddelta + row * p.columns : nullptr;
+      T* rounded = p.rounded != nullptr ? p.rounded + row * p.columns : nullptr;
       const T* dresidual = p.dresidual != nullptr ? p.dresidual + row * p.columns : nullptr;
 #pragma omp simd
       for (int64_t i = 0; i < p.columns; ++i) {
@@ -80,7 +73,7 @@ void rms_norm_backward(const RmsNormBackward<T, H>& p) {
           const T scaled = p.weight != nullptr ? dy[i] * p.weight[i] : dy[i];
           gradient += rstd * scaled - projection * h[i];
         }
-        if (ddelta != nullptr) ddelta[i] = gradient;
+        if (rounded != nullptr) rounded[i] = gradient;
         if (dh != nullptr) dh[i] = p.accumulate_dh ? dh[i] + gradient : gradient;
       }
     }

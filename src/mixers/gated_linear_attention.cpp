@@ -66,8 +66,8 @@ GatedLinearAttention::GatedLinearAttention(const GatedLinearAttentionSizes& size
   add_child("", output_);
 }
 
-Variable GatedLinearAttention::forward(const Variable& x, const ops::SequenceLayout& layout,
-                                       nn::MixerState* state) const {
+nn::Branch GatedLinearAttention::forward(const Variable& x, const ops::SequenceLayout& layout,
+                                         nn::MixerState* state) const {
   auto* carried = dynamic_cast<GatedLinearAttentionState*>(state);
   SLUICE_ASSERT((state == nullptr) == (carried == nullptr));
   const auto parts = input_.forward_split(x);
@@ -93,7 +93,7 @@ Variable GatedLinearAttention::forward(const Variable& x, const ops::SequenceLay
   const auto attended = ops::gated_linear_attention(
       qkv[0], qkv[1], qkv[2], g, carried ? carried->recurrent : Variable(), layout, options);
   if (carried) carried->recurrent = attended.final_state;
-  return output_.forward(
+  return output_.branch(
       ops::gated_head_norm(attended.output, output_gate, norm_.weight(), sizes_.num_heads, norm_.eps()));
 }
 

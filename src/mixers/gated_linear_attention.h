@@ -55,7 +55,7 @@ class GatedLinearAttention final : public nn::Mixer {
 
   explicit GatedLinearAttention(const GatedLinearAttentionSizes& sizes);
 
-  Variable forward(const Variable& x, const ops::SequenceLayout& layout,
+  nn::Branch forward(const Variable& x, const ops::SequenceLayout& layout,
                    nn::MixerState* state) const override;
   std::unique_ptr<nn::MixerState> make_state(int64_t slots, DType dtype, Device device) const override;
   int64_t state_bytes(int64_t length, DType dtype) const override;

@@ -85,8 +85,8 @@ SoftmaxAttention::SoftmaxAttention(const SoftmaxAttentionSizes& sizes)
   add_child("", output_);
 }
 
-Variable SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayout& layout,
-                                   nn::MixerState* state) const {
+nn::Branch SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayout& layout,
+                                     nn::MixerState* state) const {
   auto* cache = dynamic_cast<SoftmaxAttentionState*>(state);
   SLUICE_ASSERT((state == nullptr) == (cache == nullptr));
   const auto parts = input_.forward_split(x);
@@ -102,8 +102,8 @@ Variable SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayout&
           : ops::rotary_table_of(layout, sizes_.head_dim(), sizes_.rope_theta, x.dtype(), x.device());
   q = ops::rotary(q, table, sizes_.num_heads);
   k = ops::rotary(k, table, sizes_.num_kv_heads);
-  if (cache != nullptr) return output_.forward(attend_with_state(q, k, parts[2], layout, *cache));
-  return output_.forward(ops::softmax_attention(
+  if (cache != nullptr) return output_.branch(attend_with_state(q, k, parts[2], layout, *cache));
+  return output_.branch(ops::softmax_attention(
       q, k, parts[2], options_for(layout.indices().offsets, layout.indices().offsets)));
 }
 

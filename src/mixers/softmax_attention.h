@@ -50,7 +50,7 @@ class SoftmaxAttention final : public nn::Mixer {
   explicit SoftmaxAttention(const SoftmaxAttentionSizes& sizes);
 
   // With a state, gradients must be off: keys and values of earlier tokens are kept as plain numbers.
-  Variable forward(const Variable& x, const ops::SequenceLayout& layout,
+  nn::Branch forward(const Variable& x, const ops::SequenceLayout& layout,
                    nn::MixerState* state) const override;
   std::unique_ptr<nn::MixerState> make_state(int64_t slots, DType dtype, Device device) const override;
   int64_t state_bytes(int64_t length, DType dtype) const override;

@@ -68,30 +68,28 @@ Variable LanguageModel::forward(const Tensor& tokens, const ops::SequenceLayout&
   layout.validate(tokens.numel());
   // Recomputation reads the layout again during backward, when the caller's may be gone.
   const auto kept_layout = std::make_shared<const ops::SequenceLayout>(layout);
-  nn::ResidualStream stream{ops::embedding(tokens, embedding_->variable()), Variable()};
+  nn::ResidualStream stream{ops::embedding(tokens, embedding_->variable()), {}};
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const nn::Block& block = *blocks_[layer];
     nn::MixerState* carried = state != nullptr ? state->layers[layer].get() : nullptr;
     if (!recompute_layers || !grad_enabled()) {
-      stream = block.forward(stream, layout, carried);
+      stream = block.forward(stream, dtype(), layout, carried);
       continue;
     }
     // The layer runs twice from one state: the first run's outcome is kept, the second one's dropped.
     const std::shared_ptr<nn::MixerState> before = carried != nullptr ? carried->clone() : nullptr;
     auto outcome = std::make_shared<std::unique_ptr<nn::MixerState>>();
-    const bool has_delta = stream.delta.defined();
-    const auto run = [&block, kept_layout, before, outcome, has_delta](const std::vector<Variable>& in) {
+    const auto run = [&block, compute = dtype(), kept_layout, before,
+                      outcome](const std::vector<Variable>& in) {
       auto own = before != nullptr ? before->clone() : nullptr;
-      const auto out = block.forward({in[0], has_delta ? in[1] : Variable()}, *kept_layout, own.get());
+      const auto out = block.forward({in[0], {}}, compute, *kept_layout, own.get()).settled();
       *outcome = std::move(own);
-      return std::vector<Variable>{out.hidden, out.delta};
+      return std::vector<Variable>{out.hidden};
     };
-    const auto results = checkpoint(run, has_delta ? std::vector<Variable>{stream.hidden, stream.delta}
-                                                   : std::vector<Variable>{stream.hidden});
+    stream = {checkpoint(run, {stream.hidden})[0], {}};
     if (carried != nullptr) state->layers[layer] = std::move(*outcome);
-    stream = {results[0], results[1]};
   }
-  return norm_.add_forward(stream.hidden, stream.delta).normalised;
+  return norm_.forward(stream, dtype()).normalised;
 }
 
 Variable LanguageModel::output_weight() const { return (head_ != nullptr ? head_ : embedding_)->variable(); }

@@ -13,11 +13,11 @@ Block::Block(const BlockSizes& sizes, std::unique_ptr<Mixer> mixer)
   add_child("mlp", mlp_);
 }
 
-ResidualStream Block::forward(const ResidualStream& stream, const ops::SequenceLayout& layout,
+ResidualStream Block::forward(const ResidualStream& stream, DType compute, const ops::SequenceLayout& layout,
                               MixerState* state) const {
-  const auto before_mixer = mixer_norm_.add_forward(stream.hidden, stream.delta);
-  const Variable mixed = mixer_->forward(before_mixer.normalised, layout, state);
-  const auto before_mlp = mlp_norm_.add_forward(before_mixer.hidden, mixed);
+  const auto before_mixer = mixer_norm_.forward(stream, compute);
+  const Branch mixed = mixer_->forward(before_mixer.normalised, layout, state);
+  const auto before_mlp = mlp_norm_.forward({before_mixer.hidden, mixed}, compute);
   return {before_mlp.hidden, mlp_.forward(before_mlp.normalised)};
 }
 

@@ -1,4 +1,5 @@
-// One layer: h += mixer(norm(h)); h += mlp(norm(h)), with each addition fused into the norm that follows it.
+// One layer: h += mixer(norm(h)); h += mlp(norm(h)), with each addition part of the product in front
+// of it.
 #pragma once
 
 #include "nn/gated_mlp.h"
@@ -6,13 +7,6 @@
 #include "nn/rms_norm.h"
 
 namespace sluice::nn {
-
-// The residual stream between two norms: hidden, plus a delta not yet added (undefined before the first
-// layer).
-struct ResidualStream {
-  Variable hidden;
-  Variable delta;
-};
 
 struct BlockSizes {
   int64_t hidden_size = 0;
@@ -25,7 +19,8 @@ class Block : public Module {
  public:
   Block(const BlockSizes& sizes, std::unique_ptr<Mixer> mixer);
 
-  ResidualStream forward(const ResidualStream& stream, const ops::SequenceLayout& layout,
+  // `compute`: what the layer computes in; the stream may be wider.
+  ResidualStream forward(const ResidualStream& stream, DType compute, const ops::SequenceLayout& layout,
                          MixerState* state) const;
   const Mixer& mixer() const { return *mixer_; }
   double flops_per_token(int64_t length) const {

@@ -11,9 +11,7 @@ GatedMlp::GatedMlp(int64_t hidden_size, int64_t intermediate_size)
   add_child("", down_);
 }
 
-Variable GatedMlp::forward(const Variable& x) const {
-  return down_.forward(ops::swiglu(gate_up_.forward(x)));
-}
+Branch GatedMlp::forward(const Variable& x) const { return down_.branch(ops::swiglu(gate_up_.forward(x))); }
 
 double GatedMlp::flops_per_token() const {
   return 2.0 * static_cast<double>(gate_up_.in() * gate_up_.out() + down_.in() * down_.out());

@@ -9,8 +9,8 @@ class GatedMlp : public Module {
  public:
   GatedMlp(int64_t hidden_size, int64_t intermediate_size);
 
-  Variable forward(const Variable& x) const;  // [N, hidden_size] -> [N, hidden_size]
-  double flops_per_token() const;             // of the forward pass
+  Branch forward(const Variable& x) const;  // x [N, hidden_size]
+  double flops_per_token() const;           // of the forward pass
 
  private:
   Linear gate_up_;

@@ -30,6 +30,11 @@ Variable Linear::forward(const Variable& x) const {
   return ops::linear(x, weight_->variable(), bias_ != nullptr ? bias_->variable() : Variable());
 }
 
+Branch Linear::branch(const Variable& x) const {
+  SLUICE_ASSERT(bias_ == nullptr);
+  return {x, weight_->variable()};
+}
+
 std::vector<Variable> Linear::forward_split(const Variable& x) const {
   return ops::split_columns(forward(x), widths_);
 }

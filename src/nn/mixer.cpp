@@ -2,7 +2,7 @@
 
 namespace sluice::nn {
 
-Variable Mixer::step(const Variable& x, MixerState& state) const {
+Branch Mixer::step(const Variable& x, MixerState& state) const {
   return forward(x, ops::SequenceLayout::uniform(x.size(0), 1), &state);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "nn/module.h"
+#include "nn/residual_stream.h"
 #include "ops/sequence_layout.h"
 
 namespace sluice::nn {
@@ -26,13 +27,13 @@ class MixerState {
 
 class Mixer : public Module {
  public:
-  // x [N, hidden] (normalised), N tokens laid out by `layout`; returns [N, hidden].
+  // x [N, hidden] (normalised), N tokens laid out by `layout`.
   // `state`: read for sequences that continue a slot, replaced by the state after the last token; null: every
   // sequence starts from nothing and nothing is kept.
-  virtual Variable forward(const Variable& x, const ops::SequenceLayout& layout, MixerState* state) const = 0;
+  virtual Branch forward(const Variable& x, const ops::SequenceLayout& layout, MixerState* state) const = 0;
 
   // One more token for each slot: x [slots, hidden]. The same numbers as forward() over the whole sequence.
-  Variable step(const Variable& x, MixerState& state) const;
+  Branch step(const Variable& x, MixerState& state) const;
 
   virtual std::unique_ptr<MixerState> make_state(int64_t slots, DType dtype, Device device) const = 0;
   // Bytes of one slot's state after `length` tokens, in compute type `dtype`.

@@ -1,5 +1,7 @@
 #include "nn/rms_norm.h"
 
+#include "ops/rms_norm.h"
+
 namespace sluice::nn {
 
 RmsNorm::RmsNorm(int64_t columns, double eps, bool affine) : eps_(eps) {
@@ -8,11 +10,10 @@ RmsNorm::RmsNorm(int64_t columns, double eps, bool affine) : eps_(eps) {
 
 Variable RmsNorm::weight() const { return weight_ != nullptr ? weight_->variable() : Variable(); }
 
-Variable RmsNorm::forward(const Variable& x) const { return ops::rms_norm(x, weight(), eps_); }
-
-ops::ResidualNorm RmsNorm::add_forward(const Variable& x, const Variable& delta) const {
-  if (!delta.defined()) return {x, forward(x)};
-  return ops::add_rms_norm(x, delta, weight(), eps_);
+ops::ResidualNorm RmsNorm::forward(const ResidualStream& stream, DType compute) const {
+  const auto& [hidden, branch] = stream;
+  if (!branch.defined()) return {hidden, ops::rms_norm(hidden, weight(), eps_, compute)};
+  return ops::linear_add_rms_norm(hidden, branch.input, branch.weight, weight(), eps_);
 }
 
 }  // namespace sluice::nn

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "nn/module.h"
-#include "ops/rms_norm.h"
+#include "nn/residual_stream.h"
+#include "ops/residual.h"
 
 namespace sluice::nn {
 
@@ -11,9 +12,8 @@ class RmsNorm : public Module {
   // `affine` false: no weight, nothing in the checkpoint.
   RmsNorm(int64_t columns, double eps, bool affine);
 
-  Variable forward(const Variable& x) const;
-  // Adds delta to the residual stream first; an undefined delta adds nothing.
-  ops::ResidualNorm add_forward(const Variable& x, const Variable& delta) const;
+  // Of the stream with its branch added, in the compute dtype.
+  ops::ResidualNorm forward(const ResidualStream& stream, DType compute) const;
   // The scale, undefined without one: for ops that fuse the norm with what follows.
   Variable weight() const;
   double eps() const { return eps_; }

@@ -2,41 +2,47 @@
 
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
-#include "kernels/gemm/bias.h"
+#include "kernels/gemm/column_sums.h"
 #include "kernels/gemm/gemm.h"
 #include "ops/check.h"
+#include "ops/linear_parts.h"
 #include "tensor/launch.h"
 
 namespace sluice::ops {
-namespace {
 
-struct Sizes {
-  int64_t rows, in, out;
-};
+LinearSizes linear_sizes(const char* op, const Tensor& x, const Tensor& weight) {
+  require_rank(op, "weight", weight, 2);
+  require_like(op, "weight", weight, x);
+  const LinearSizes s{x.rows(), weight.size(1), weight.size(0)};
+  SLUICE_CHECK(x.rank() >= 2 && x.size(-1) == s.in, kInternal, "[{}] expected x of shape [..., {}], got {}",
+               op, s.in, x.shape().to_string());
+  return s;
+}
 
-// y = x W^T + bias
-void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y, const Sizes& s) {
-  dispatch_floating(x.dtype(), "linear", [&]<class T>() {
-    kernels::GemmParams<T> p;
+void multiply_linear(const Tensor& x, const Tensor& weight, const Added& added, const Tensor& y) {
+  const LinearSizes s{x.rows(), weight.size(1), weight.size(0)};
+  const auto product = [&]<class T, class Output>() {
+    kernels::GemmParams<T, Output> p;
     p.m = s.rows, p.n = s.out, p.k = s.in;
     p.a = x.data<T>(), p.a_stride = x.row_stride();
     p.b = weight.data<T>(), p.b_stride = weight.row_stride(), p.transpose_b = true;
-    p.c = y.data<T>(), p.c_stride = y.row_stride();
+    p.c = y.data<Output>(), p.c_stride = y.row_stride();
+    p.bias = data_or_null<T>(added.bias), p.addend = data_or_null<Output>(added.addend);
     SLUICE_LAUNCH_WITH_SCRATCH(T, x.device(), gemm, p);
-    if (!bias.defined()) return;
-    kernels::AddBias<T> add;
-    add.rows = s.rows, add.columns = s.out;
-    add.bias = bias.data<T>();
-    add.y = y.data<T>(), add.y_stride = y.row_stride();
-    SLUICE_LAUNCH(T, x.device(), add_bias, add);
+  };
+  dispatch_floating(x.dtype(), "linear", [&]<class T>() {
+    if (y.dtype() == x.dtype()) {
+      product.template operator()<T, T>();
+    } else {
+      product.template operator()<T, kernels::accumulate_t<T>>();
+    }
   });
 }
 
-// dx = dy W
-void backward_input(const Tensor& dy, const Tensor& weight, const GradientTarget& dx, const Sizes& s) {
+void linear_input_gradient(const Tensor& dy, const Tensor& weight, const GradientTarget& dx) {
   dispatch_floating(dy.dtype(), "linear", [&]<class T>() {
     kernels::GemmParams<T> p;
-    p.m = s.rows, p.n = s.in, p.k = s.out;
+    p.m = dy.rows(), p.n = weight.size(1), p.k = weight.size(0);
     p.a = dy.data<T>(), p.a_stride = dy.row_stride();
     p.b = weight.data<T>(), p.b_stride = weight.row_stride();
     p.c = dx.tensor.data<T>(), p.c_stride = dx.tensor.row_stride();
@@ -45,11 +51,10 @@ void backward_input(const Tensor& dy, const Tensor& weight, const GradientTarget
   });
 }
 
-// dW = dy^T x, in float where activations are bfloat16
-void backward_weight(const Tensor& dy, const Tensor& x, const GradientTarget& dw, const Sizes& s) {
+void linear_weight_gradient(const Tensor& dy, const Tensor& x, const GradientTarget& dw) {
   dispatch_floating(dy.dtype(), "linear", [&]<class T>() {
     kernels::GemmParams<T, kernels::accumulate_t<T>> p;
-    p.m = s.out, p.n = s.in, p.k = s.rows;
+    p.m = dy.size(-1), p.n = x.size(-1), p.k = dy.rows();
     p.a = dy.data<T>(), p.a_stride = dy.row_stride(), p.transpose_a = true;
     p.b = x.data<T>(), p.b_stride = x.row_stride();
     p.c = dw.tensor.data<kernels::accumulate_t<T>>(), p.c_stride = dw.tensor.row_stride();
@@ -58,11 +63,13 @@ void backward_weight(const Tensor& dy, const Tensor& x, const GradientTarget& dw
   });
 }
 
+namespace {
+
 // db = column sums of dy
-void backward_bias(const Tensor& dy, const GradientTarget& db, const Sizes& s) {
+void bias_gradient(const Tensor& dy, const GradientTarget& db) {
   dispatch_floating(dy.dtype(), "linear", [&]<class T>() {
     kernels::ColumnSums<T> p;
-    p.rows = s.rows, p.columns = s.out;
+    p.rows = dy.rows(), p.columns = dy.size(-1);
     p.x = dy.data<T>(), p.x_stride = dy.row_stride();
     p.sums = db.tensor.data<kernels::accumulate_t<T>>(), p.accumulate = db.accumulate;
     SLUICE_LAUNCH_WITH_SCRATCH(T, dy.device(), column_sums, p);
@@ -72,41 +79,30 @@ void backward_bias(const Tensor& dy, const GradientTarget& db, const Sizes& s) {
 }  // namespace
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
-  require_rank("linear", "weight", weight.value(), 2);
-  require_like("linear", "weight", weight.value(), x.value());
-  const Sizes s{x.value().rows(), weight.size(1), weight.size(0)};
-  SLUICE_CHECK(x.value().rank() >= 2 && x.size(-1) == s.in, kInternal,
-               "[linear] expected x of shape [..., {}], got {}", s.in, x.shape().to_string());
-  if (bias.defined()) require_shape("linear", "bias", bias.value(), Shape{s.out});
+  const LinearSizes s = linear_sizes("linear", x.value(), weight.value());
+  if (bias.defined()) {
+    require_like("linear", "bias", bias.value(), x.value());
+    require_shape("linear", "bias", bias.value(), Shape{s.out});
+  }
   Shape shape = x.shape();
   shape.set(-1, s.out);
   const Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  forward(x.value(), weight.value(), bias.value(), y, s);
+  multiply_linear(x.value(), weight.value(), {bias.value(), Tensor()}, y);
   return Tape::record_one("linear", {x, weight, bias}, y,
-                          [s, x = weight.requires_grad() ? SavedTensor(x) : SavedTensor(),
+                          [x = weight.requires_grad() ? SavedTensor(x) : SavedTensor(),
                            weight = x.requires_grad() ? weight.value() : Tensor()](BackwardContext& context) {
                             const Tensor& dy = context.output_gradient(0);
-                            if (context.needs(0)) backward_input(dy, weight, context.target(0), s);
-                            if (context.needs(1)) backward_weight(dy, x.get(), context.target(1), s);
-                            if (context.needs(2)) backward_bias(dy, context.target(2), s);
+                            if (context.needs(0)) linear_input_gradient(dy, weight, context.target(0));
+                            if (context.needs(1)) linear_weight_gradient(dy, x.get(), context.target(1));
+                            if (context.needs(2)) bias_gradient(dy, context.target(2));
                           });
 }
 
 Tensor project(const Tensor& x, const Tensor& weight) {
   require_rank("project", "x", x, 2);
-  require_rank("project", "weight", weight, 2);
-  require_like("project", "weight", weight, x);
-  SLUICE_CHECK(x.size(1) == weight.size(1), kInternal, "[project] expected x of shape [N, {}], got {}",
-               weight.size(1), x.shape().to_string());
-  const Tensor y = Tensor::empty(Shape{x.size(0), weight.size(0)}, accumulate_dtype(x.dtype()), x.device());
-  dispatch_floating(x.dtype(), "project", [&]<class T>() {
-    kernels::GemmParams<T, kernels::accumulate_t<T>> p;
-    p.m = x.size(0), p.n = weight.size(0), p.k = x.size(1);
-    p.a = x.data<T>(), p.a_stride = x.row_stride();
-    p.b = weight.data<T>(), p.b_stride = weight.row_stride(), p.transpose_b = true;
-    p.c = y.data<kernels::accumulate_t<T>>(), p.c_stride = y.row_stride();
-    SLUICE_LAUNCH_WITH_SCRATCH(T, x.device(), gemm, p);
-  });
+  const LinearSizes s = linear_sizes("project", x, weight);
+  const Tensor y = Tensor::empty(Shape{s.rows, s.out}, accumulate_dtype(x.dtype()), x.device());
+  multiply_linear(x, weight, {}, y);
   return y;
 }
 

@@ -1,15 +1,15 @@
 #include "ops/rms_norm.h"
 
 #include "autograd/saved_tensor.h"
-#include "autograd/tape.h"
 #include "kernels/norm/rms_norm.h"
 #include "ops/check.h"
+#include "ops/rms_norm_parts.h"
 #include "tensor/launch.h"
 
 namespace sluice::ops {
 namespace {
 
-// Calls body.operator()<X>() with the element type of a tensor that is T or a residual stream.
+// Calls body.operator()<H>() with the element type of a tensor that is T or a residual stream.
 template <class T, class Body>
 void dispatch_stream(DType dtype, Body&& body) {
   if (dtype == dtype_of<T>()) {
@@ -19,30 +19,51 @@ void dispatch_stream(DType dtype, Body&& body) {
   }
 }
 
-void forward(const Tensor& x, const Tensor& delta, const Tensor& weight, double eps, const Tensor& h,
-             const Tensor& y, const Tensor& rstd) {
+}  // namespace
+
+void check_norm(const char* op, const Tensor& h, const Tensor& weight, DType compute) {
+  SLUICE_CHECK(h.rank() >= 2, kInternal, "[{}] expected x of shape [..., C], got {}", op,
+               h.shape().to_string());
+  if (!weight.defined()) return;
+  require_dtype(op, "weight", weight, compute);
+  require_shape(op, "weight", weight, Shape{h.size(-1)});
+}
+
+void normalise(const Tensor& h, const Tensor& weight, double eps, const Tensor& y, const Tensor& rstd) {
   dispatch_floating(y.dtype(), "rms_norm", [&]<class T>() {
-    dispatch_stream<T>(x.dtype(), [&]<class X>() {
-      kernels::RmsNormForward<T, X> p;
-      p.rows = x.rows(), p.columns = x.size(-1), p.eps = eps;
-      p.x = x.data<X>(), p.x_stride = x.row_stride();
-      p.delta = data_or_null<T>(delta), p.weight = data_or_null<T>(weight);
-      p.h = data_or_null<kernels::accumulate_t<T>>(h), p.y = y.data<T>();
+    dispatch_stream<T>(h.dtype(), [&]<class H>() {
+      kernels::RmsNormForward<T, H> p;
+      p.rows = h.rows(), p.columns = h.size(-1), p.eps = eps;
+      p.h = h.data<H>(), p.h_stride = h.row_stride();
+      p.weight = data_or_null<T>(weight), p.y = y.data<T>();
       p.rstd = data_or_null<kernels::accumulate_t<T>>(rstd);
-      SLUICE_LAUNCH(T, x.device(), rms_norm_forward, p);
+      SLUICE_LAUNCH(T, h.device(), rms_norm_forward, p);
     });
   });
 }
 
-// What backward of a norm of h writes; what is undefined is not wanted.
-struct Gradients {
-  GradientTarget dh;
-  Tensor ddelta;   // dh in the compute dtype
-  Tensor dweight;  // added to
-};
+Recipe normalise_recipe(const Tensor& h, const Tensor& weight, double eps, DType compute,
+                        const Tensor& rstd) {
+  return [h, weight, eps, compute, rstd] {
+    const Tensor y = Tensor::empty(h.shape(), compute, h.device());
+    normalise(h, weight, eps, y, rstd);
+    return y;
+  };
+}
 
-void backward(DType compute, const Tensor& h, const Tensor& weight, const Tensor& rstd, const Tensor& dy,
-              const Tensor& dresidual, const Gradients& out) {
+Tensor rstd_for(const Tensor& h, bool recorded) {
+  return recorded ? Tensor::empty(Shape{h.rows()}, accumulate_dtype(h.dtype()), h.device()) : Tensor();
+}
+
+Tensor norm_weight_target(BackwardContext& context, int input) {
+  if (!context.needs(input)) return Tensor();
+  const GradientTarget target = context.target(input);
+  if (!target.accumulate) target.tensor.fill_zero();
+  return target.tensor;
+}
+
+void norm_gradients(DType compute, const Tensor& h, const Tensor& weight, const Tensor& rstd,
+                    const Tensor& dy, const Tensor& dresidual, const NormGradients& out) {
   dispatch_floating(compute, "rms_norm", [&]<class T>() {
     dispatch_stream<T>(h.dtype(), [&]<class H>() {
       kernels::RmsNormBackward<T, H> p;
@@ -54,90 +75,28 @@ void backward(DType compute, const Tensor& h, const Tensor& weight, const Tensor
       p.dh = data_or_null<H>(out.dh.tensor);
       p.dh_stride = out.dh.tensor.defined() ? out.dh.tensor.row_stride() : 0;
       p.accumulate_dh = out.dh.accumulate;
-      p.ddelta = data_or_null<T>(out.ddelta);
+      p.rounded = data_or_null<T>(out.rounded);
       p.dweight = data_or_null<kernels::accumulate_t<T>>(out.dweight);
       SLUICE_LAUNCH_WITH_SCRATCH(T, h.device(), rms_norm_backward, p);
     });
   });
 }
 
-// The weight's gradient is always added to, so a fresh target starts at zero.
-Tensor zeroed_target(BackwardContext& context, int input) {
-  if (!context.needs(input)) return Tensor();
-  const GradientTarget target = context.target(input);
-  if (!target.accumulate) target.tensor.fill_zero();
-  return target.tensor;
-}
-
-void check(const char* op, const Variable& x, const Variable& weight, const Tensor& reference) {
-  SLUICE_CHECK(x.value().rank() >= 2, kInternal, "[{}] expected x of shape [..., C], got {}", op,
-               x.shape().to_string());
-  if (!weight.defined()) return;
-  require_like(op, "weight", weight.value(), reference);
-  require_shape(op, "weight", weight.value(), Shape{x.size(-1)});
-}
-
-Tensor rstd_for(const Variable& x, bool recorded) {
-  return recorded ? Tensor::empty(Shape{x.value().rows()}, accumulate_dtype(x.dtype()), x.device())
-                  : Tensor();
-}
-
-// Makes the normalised rows of h in the compute dtype, and their rstd.
-Recipe normalise_again(DType compute, const Tensor& h, const Tensor& weight, double eps, const Tensor& rstd) {
-  return [compute, h, weight, eps, rstd] {
-    const Tensor y = Tensor::empty(h.shape(), compute, h.device());
-    forward(h, Tensor(), weight, eps, Tensor(), y, rstd);
-    return y;
-  };
-}
-
-}  // namespace
-
-Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
-  check("rms_norm", x, weight, x.value());
-  const Tensor rstd = rstd_for(x, Tape::would_record({x, weight}));
-  const auto recipe = normalise_again(x.dtype(), x.value(), weight.value(), eps, rstd);
+Variable rms_norm(const Variable& x, const Variable& weight, double eps, std::optional<DType> compute) {
+  const DType dtype = compute.value_or(x.dtype());
+  check_norm("rms_norm", x.value(), weight.value(), dtype);
+  const Tensor rstd = rstd_for(x.value(), Tape::would_record({x, weight}));
+  const auto recipe = normalise_recipe(x.value(), weight.value(), eps, dtype, rstd);
   Variable y =
       Tape::record_one("rms_norm", {x, weight}, recipe(),
-                       [x = x.value(), weight = weight.value(), rstd](BackwardContext& context) {
-                         Gradients out;
+                       [x = x.value(), weight = weight.value(), rstd, dtype](BackwardContext& context) {
+                         NormGradients out;
                          if (context.needs(0)) out.dh = context.target(0);
-                         out.dweight = zeroed_target(context, 1);
-                         backward(x.dtype(), x, weight, rstd, context.output_gradient(0), Tensor(), out);
+                         out.dweight = norm_weight_target(context, 1);
+                         norm_gradients(dtype, x, weight, rstd, context.output_gradient(0), Tensor(), out);
                        });
   if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
   return y;
-}
-
-ResidualNorm add_rms_norm(const Variable& x, const Variable& delta, const Variable& weight, double eps) {
-  check("add_rms_norm", x, weight, delta.value());
-  const DType compute = delta.dtype(), stream = accumulate_dtype(compute);
-  SLUICE_CHECK(x.dtype() == compute || x.dtype() == stream, kInternal,
-               "[add_rms_norm] expected x of {} or {}, got {}", name_of(compute), name_of(stream),
-               name_of(x.dtype()));
-  require_shape("add_rms_norm", "delta", delta.value(), x.shape());
-  const Tensor h = Tensor::empty(x.shape(), stream, x.device());
-  const Tensor y = Tensor::empty(x.shape(), compute, x.device());
-  const Tensor rstd = rstd_for(x, Tape::would_record({x, delta, weight}));
-  forward(x.value(), delta.value().contiguous(), weight.value(), eps, h, y, rstd);
-  auto outputs = Tape::record(
-      "add_rms_norm", {x, delta, weight}, {h, y},
-      [h, compute, same = x.dtype() == stream, weight = weight.value(), rstd](BackwardContext& context) {
-        const Tensor& dresidual = context.output_gradient(0);
-        // x and delta share one gradient, their sum's; in two dtypes where theirs differ.
-        Gradients out;
-        if (same) out.dh.tensor = Tensor::empty(h.shape(), h.dtype(), h.device());
-        if (h.dtype() != compute) out.ddelta = Tensor::empty(h.shape(), compute, h.device());
-        out.dweight = zeroed_target(context, 2);
-        backward(compute, h, weight, rstd, context.output_gradient(1),
-                 dresidual.defined() ? dresidual.contiguous() : Tensor(), out);
-        context.add(0, same ? out.dh.tensor : out.ddelta);
-        context.add(1, out.ddelta.defined() ? out.ddelta : out.dh.tensor);
-      });
-  if (SelectiveRecomputeScope::active()) {
-    outputs[1].set_recipe(normalise_again(compute, h, weight.value(), eps, rstd));
-  }
-  return {outputs[0], outputs[1]};
 }
 
 }  // namespace sluice::ops

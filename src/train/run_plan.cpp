@@ -17,7 +17,7 @@ int64_t activation_bytes_per_token(const ModelConfig& model, Recompute recompute
   const int64_t hidden = model.hidden_size, mlp = model.mlp_width();
   const int64_t stream = (element == 2 ? 2 : 1) * hidden;
   const int64_t whole = 2 * stream + 8 * hidden + 3 * mlp;
-  const int64_t kept = recompute == Recompute::kLayer       ? stream + hidden
+  const int64_t kept = recompute == Recompute::kLayer       ? stream
                        : recompute == Recompute::kSelective ? 2 * stream + 9 * hidden / 2 + 2 * mlp
                                                             : whole;
   // Under recomputation one layer at a time is whole.
@@ -37,6 +37,11 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   plan.weight_bytes = plan.parameters * (element == 2 ? element + master : element);
   plan.gradient_bytes = plan.parameters * master;
   plan.optimizer_bytes = 2 * plan.parameters * master;
+  if (run.parallel.zero > 0) {
+    const int64_t ranks = std::max<int64_t>(1, run.parallel.world_size);
+    plan.optimizer_bytes /= ranks;
+    if (element == 2) plan.weight_bytes = plan.parameters * element + plan.parameters * master / ranks;
+  }
   const int64_t segment_tokens =
       run.train.micro_batch_sequences * run.train.sequence_length / run.train.segments;
   const int64_t logits_chunk = int64_t{compute_device(run.train) == Device::kCpu ? 16 : 256} << 20;

@@ -12,7 +12,7 @@
 #include "kernels/conv/short_convolution.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embed/embedding.h"
-#include "kernels/gemm/bias.h"
+#include "kernels/gemm/column_sums.h"
 #include "kernels/linear_attention/gated_head_norm.h"
 #include "kernels/linear_attention/log_decay_gate.h"
 #include "kernels/loss/cross_entropy.h"
@@ -73,21 +73,17 @@ void time_norms() {
   constexpr int64_t R = 16384, C = 2048, n = R * C;
   const Device<B> x(n), delta(n), h(n), y(n), weight(C);
   const Device<float> rstd(R), dweight(C), stream(n), sum(n);
-  kernels::RmsNormForward<B> f;
-  f.rows = R, f.columns = C, f.x = x.data(), f.x_stride = C, f.weight = weight.data(), f.y = y.data();
+  kernels::RmsNormForward<B, float> f;
+  f.rows = R, f.columns = C, f.h = sum.data(), f.h_stride = C, f.weight = weight.data(), f.y = y.data();
   f.rstd = rstd.data();
-  report("rms_norm forward 16384 x 2048", 4.0 * n, [&] { kernels::cuda::rms_norm_forward(f); });
-  kernels::RmsNormForward<B, float> sf;
-  sf.rows = R, sf.columns = C, sf.x = stream.data(), sf.x_stride = C, sf.weight = weight.data();
-  sf.y = y.data(), sf.rstd = rstd.data(), sf.delta = delta.data(), sf.h = sum.data();
-  report("rms_norm forward with residual", 12.0 * n, [&] { kernels::cuda::rms_norm_forward(sf); });
+  report("rms_norm forward of a stream", 6.0 * n, [&] { kernels::cuda::rms_norm_forward(f); });
   kernels::RmsNormBackward<B, float> b;
   b.rows = R, b.columns = C, b.h = sum.data(), b.h_stride = C, b.weight = weight.data(), b.rstd = rstd.data();
   b.dy = y.data(), b.dy_stride = C, b.dh = stream.data(), b.dh_stride = C, b.dweight = dweight.data();
-  b.dresidual = stream.data(), b.ddelta = x.data();
+  b.dresidual = stream.data(), b.rounded = x.data();
   const Device<char> workspace(kernels::cuda::rms_norm_backward_workspace(b));
   b.workspace = workspace.data();
-  report("rms_norm backward with residual", 16.0 * n, [&] { kernels::cuda::rms_norm_backward(b); });
+  report("rms_norm backward in a stream", 16.0 * n, [&] { kernels::cuda::rms_norm_backward(b); });
   kernels::GatedHeadNormForward<B> gf;
   gf.rows = R, gf.heads = 4, gf.head_size = 512, gf.o = x.data(), gf.o_stride = C, gf.gate = h.data();
   gf.gate_stride = C, gf.weight = weight.data(), gf.y = y.data(), gf.y_stride = C;

@@ -14,40 +14,33 @@ namespace {
 struct NormCase {
   int64_t rows, columns;
   Layout layout;
-  bool has_delta, has_weight;
+  bool has_weight;
 };
 
-// X: T or, for a residual stream, accumulate_t<T>.
-template <class T, class X = T>
+// H: T or, for a residual stream, accumulate_t<T>.
+template <class T, class H = T>
 void check_forward(const NormCase& c) {
-  INFO("rms_norm_forward " << c.rows << " x " << c.columns << " " << name_of(c.layout) << " delta "
-                           << c.has_delta << " weight " << c.has_weight);
+  INFO("rms_norm_forward " << c.rows << " x " << c.columns << " " << name_of(c.layout) << " weight "
+                           << c.has_weight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
-  Matrix<X> x(c.rows, c.columns, c.layout, 1);
+  Matrix<H> h(c.rows, c.columns, c.layout, 1);
   Matrix<T> weight(1, c.columns, dense, 2);
   // Dense by the kernel's terms: all rows as one.
-  Matrix<T> delta(1, c.rows * c.columns, dense, 3);
-  Matrix<kernels::accumulate_t<T>> h(1, c.rows * c.columns, dense, 0, 0);
   Matrix<T> y(1, c.rows * c.columns, dense, 0, 0);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 0, 0);
   RmsNormForward<double> expected;
-  RmsNormForward<T, X> actual;
+  RmsNormForward<T, H> actual;
   expected.rows = actual.rows = c.rows, expected.columns = actual.columns = c.columns;
   expected.eps = actual.eps = 1e-3;
-  expected.x_stride = actual.x_stride = x.stride();
-  expected.x = x.host(), actual.x = x.device();
+  expected.h_stride = actual.h_stride = h.stride();
+  expected.h = h.host(), actual.h = h.device();
   if (c.has_weight) expected.weight = weight.host(), actual.weight = weight.device();
-  if (c.has_delta) {
-    expected.delta = delta.host(), actual.delta = delta.device();
-    expected.h = h.host(), actual.h = h.device();
-  }
   expected.y = y.host(), actual.y = y.device();
   expected.rstd = rstd.host(), actual.rstd = rstd.device();
   kernels::cpu::rms_norm_forward(expected);
   kernels::cuda::rms_norm_forward(actual);
   CHECK(y.is_written());
   y.check("y");
-  h.check("h");
   rstd.check("rstd");
 }
 
@@ -55,7 +48,7 @@ struct NormGradientCase {
   int64_t rows, columns;
   Layout layout;
   bool has_dy, has_weight, has_dresidual, has_dh, accumulate, has_dweight;
-  bool has_ddelta = false;
+  bool has_rounded = false;
 };
 
 template <class T, class H = T>
@@ -65,7 +58,7 @@ void check_backward(const NormGradientCase& c) {
                             << c.has_dh << " accumulate " << c.accumulate << " dweight " << c.has_dweight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
   Matrix<T> dy(c.rows, c.columns, c.layout, 2), weight(1, c.columns, dense, 3),
-      ddelta(1, c.rows * c.columns, dense, 0, 0);
+      rounded(1, c.rows * c.columns, dense, 0, 0);
   Matrix<H> h(c.rows, c.columns, c.layout, 1), dh(c.rows, c.columns, c.layout, 5, c.accumulate ? 1 : 0);
   Matrix<kernels::accumulate_t<T>> dresidual(1, c.rows * c.columns, dense, 4);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 6), dweight(1, c.columns, Layout::kDense, 7);
@@ -83,7 +76,7 @@ void check_backward(const NormGradientCase& c) {
     expected.dh = dh.host(), actual.dh = dh.device(), expected.dh_stride = actual.dh_stride = dh.stride();
   }
   expected.accumulate_dh = actual.accumulate_dh = c.accumulate;
-  if (c.has_ddelta) expected.ddelta = ddelta.host(), actual.ddelta = ddelta.device();
+  if (c.has_rounded) expected.rounded = rounded.host(), actual.rounded = rounded.device();
   if (c.has_dweight) expected.dweight = dweight.host(), actual.dweight = dweight.device();
   const DeviceArray<char> workspace(static_cast<size_t>(kernels::cuda::rms_norm_backward_workspace(actual)));
   actual.workspace = workspace.data();
@@ -91,7 +84,7 @@ void check_backward(const NormGradientCase& c) {
   kernels::cpu::rms_norm_backward(expected);
   kernels::cuda::rms_norm_backward(actual);
   dh.check("dh");
-  ddelta.check("ddelta");
+  rounded.check("rounded");
   dweight.check("dweight");
   if (!c.has_dweight || c.accumulate) return;
   check_repeats<float>(start, [&](float* out) {
@@ -186,12 +179,10 @@ void check_head_backward(const HeadCase& c) {
 TEST_CASE("rms_norm_forward") {
   for (const int64_t columns : {1, 17, 64, 256, 1000, 2048, 5632, 8192, 20000}) {
     for (const Layout layout : {Layout::kDense, Layout::kStrided, Layout::kOdd}) {
-      for (const bool has_delta : {false, true}) {
-        const NormCase c{columns < 100 ? 37 : 3, columns, layout, has_delta, columns != 64};
-        check_forward<float>(c);
-        check_forward<bfloat16>(c);
-        check_forward<bfloat16, float>(c);
-      }
+      const NormCase c{columns < 100 ? 37 : 3, columns, layout, columns != 64};
+      check_forward<float>(c);
+      check_forward<bfloat16>(c);
+      check_forward<bfloat16, float>(c);
     }
   }
 }

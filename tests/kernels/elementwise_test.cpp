@@ -1,7 +1,7 @@
 #include <vector>
 
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/gemm/bias.h"
+#include "kernels/gemm/column_sums.h"
 #include "support/catch.h"
 
 using namespace sluice;
@@ -26,23 +26,17 @@ TEST_CASE("add and multiply: rows with strides, in place and accumulated") {
   CHECK(y == std::vector<double>{110, 440, 990, 1760});
 }
 
-TEST_CASE("bias and column sums, over more rows than one block sums") {
+TEST_CASE("column sums, over more rows than one block sums") {
   constexpr int64_t kRows = 1000;
   std::vector<double> x;
   for (int64_t row = 0; row < kRows; ++row) x.insert(x.end(), {static_cast<double>(row), 1.0, -1e9});
-  std::vector<double> sums = {5, 5}, bias = {2, 3};
-  kernels::AddBias<double> add;
-  add.rows = kRows, add.columns = 2, add.bias = bias.data(), add.y = x.data(), add.y_stride = 3;
-  kernels::cpu::add_bias(add);
-  CHECK(x[3] == 3);
-  CHECK(x[4] == 4);
-  CHECK(x[5] == -1e9);
+  std::vector<double> sums = {5, 5};
   kernels::ColumnSums<double> columns;
   columns.rows = kRows, columns.columns = 2, columns.x = x.data(), columns.x_stride = 3,
   columns.sums = sums.data();
   kernels::cpu::column_sums(columns);
-  CHECK(sums == std::vector<double>{499500 + 2000, 4000});
+  CHECK(sums == std::vector<double>{499500, 1000});
   columns.accumulate = true;
   kernels::cpu::column_sums(columns);
-  CHECK(sums == std::vector<double>{2 * (499500 + 2000), 8000});
+  CHECK(sums == std::vector<double>{2 * 499500, 2000});
 }

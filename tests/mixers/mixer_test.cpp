@@ -59,17 +59,19 @@ TEST_CASE("mixers: a sequence in pieces over a state equals the whole") {
     const int64_t length = 11;
     const Tensor x = random_normal({2 * length, kHidden}, DType::kF64, 1);
     const Tensor whole =
-        mixer->forward(Variable(x), ops::SequenceLayout::uniform(2, length), nullptr).value();
+        mixer->forward(Variable(x), ops::SequenceLayout::uniform(2, length), nullptr).product().value();
     auto state = mixer->make_state(2, DType::kF64, Device::kCpu);
     const Tensor pieces = test::poisoned({2 * length, kHidden}, DType::kF64);
     int64_t done = 0;
     for (const int64_t piece : {5, 1, 1, 4}) {
       const Tensor part =
           x.view({2, length, kHidden}).narrow(1, done, piece).clone().view({2 * piece, kHidden});
-      const Variable y =
+      const nn::Branch y =
           piece == 1 ? mixer->step(Variable(part), *state)
                      : mixer->forward(Variable(part), ops::SequenceLayout::uniform(2, piece), state.get());
-      pieces.view({2, length, kHidden}).narrow(1, done, piece).copy_from(y.value().view({2, piece, kHidden}));
+      pieces.view({2, length, kHidden})
+          .narrow(1, done, piece)
+          .copy_from(y.product().value().view({2, piece, kHidden}));
       done += piece;
     }
     CHECK_CLOSE(pieces, whole, 1e-13, 1e-11);
@@ -84,11 +86,12 @@ TEST_CASE("mixers: packed sequences equal separate ones, empty ones included") {
     ops::SequenceLayout layout;
     layout.offsets = {0, 0, 4, 5, 5, 9};
     layout.state_in = layout.state_out = {-1, -1, -1, -1, -1};
-    const Tensor packed = mixer->forward(Variable(x), layout, nullptr).value();
+    const Tensor packed = mixer->forward(Variable(x), layout, nullptr).product().value();
     for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 4}, {4, 1}, {5, 4}}) {
       const Tensor alone = mixer
                                ->forward(Variable(x.narrow(0, first, count).clone()),
                                          ops::SequenceLayout::uniform(1, count), nullptr)
+                               .product()
                                .value();
       CHECK_CLOSE(packed.narrow(0, first, count), alone, 1e-14, 1e-12);
     }
@@ -101,7 +104,8 @@ TEST_CASE("mixers: the gradient of the input by central differences") {
     const std::shared_ptr<nn::Mixer> mixer = make_mixer(variant, DType::kF64);
     test::check_gradients(
         [mixer](const std::vector<Variable>& in) {
-          return std::vector<Variable>{mixer->forward(in[0], ops::SequenceLayout::uniform(1, 6), nullptr)};
+          const auto layout = ops::SequenceLayout::uniform(1, 6);
+          return std::vector<Variable>{mixer->forward(in[0], layout, nullptr).product()};
         },
         {random_normal({6, kHidden}, DType::kF64, 4)});
   }
@@ -120,8 +124,8 @@ TEST_CASE("mixers: a copy of a state goes its own way") {
         other(random_normal({1, kHidden}, DType::kF64, 3));
     mixer->step(other, *copy);
     const auto again = state->clone();
-    CHECK(mixer->step(next, *state).value().to_vector<double>() ==
-          mixer->step(next, *again).value().to_vector<double>());
+    CHECK(mixer->step(next, *state).product().value().to_vector<double>() ==
+          mixer->step(next, *again).product().value().to_vector<double>());
   }
 }
 

@@ -1,10 +1,8 @@
 #include "ops/rms_norm.h"
 
 #include "core/error.h"
-#include "ops/elementwise.h"
 #include "ops/split_columns.h"
 #include "support/catch.h"
-#include "support/compare.h"
 #include "support/gradient_check.h"
 #include "support/random_tensor.h"
 
@@ -29,29 +27,6 @@ TEST_CASE("rms_norm without weight, on a strided slice") {
         return std::vector<Variable>{ops::rms_norm(parts[1], Variable(), 1e-6)};
       },
       {random_normal({4, 7}, DType::kF64, 1)});
-}
-
-TEST_CASE("add_rms_norm equals its definition, value and gradients") {
-  const auto fused = [](const std::vector<Variable>& in) {
-    const auto result = ops::add_rms_norm(in[0], in[1], in[2], 1e-6);
-    return std::vector<Variable>{result.hidden, result.normalised};
-  };
-  const auto composed = [](const std::vector<Variable>& in) {
-    const Variable hidden = ops::add(in[0], in[1]);
-    return std::vector<Variable>{hidden, ops::rms_norm(hidden, in[2], 1e-6)};
-  };
-  for (const int64_t rows : {1, 63, 64, 65, 129}) {
-    const std::vector<Tensor> inputs = {random_normal({rows, 17}, DType::kF64, 1),
-                                        random_normal({rows, 17}, DType::kF64, 2),
-                                        random_normal({17}, DType::kF64, 3)};
-    const std::vector<Tensor> cotangents = {random_normal({rows, 17}, DType::kF64, 4),
-                                            random_normal({rows, 17}, DType::kF64, 5)};
-    const auto actual = test::gradients_of(fused, inputs, cotangents);
-    const auto expected = test::gradients_of(composed, inputs, cotangents);
-    for (size_t i = 0; i < inputs.size(); ++i) CHECK_CLOSE(actual[i], expected[i], 1e-14, 1e-12);
-  }
-  test::check_gradients(fused, {random_normal({3, 5}, DType::kF64, 1), random_normal({3, 5}, DType::kF64, 2),
-                                random_normal({5}, DType::kF64, 3)});
 }
 
 TEST_CASE("rms_norm refuses shapes that do not fit") {

@@ -7,7 +7,7 @@
 #include "ops/linear.h"
 #include "ops/linear_cross_entropy.h"
 #include "ops/log_decay_gate.h"
-#include "ops/rms_norm.h"
+#include "ops/residual.h"
 #include "ops/rotary.h"
 #include "ops/short_convolution.h"
 #include "ops/softmax_attention.h"
@@ -53,11 +53,12 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
                  [tokens](const auto& in) { return ops::embedding(tokens, in[0]); },
                  0,
                  2 * one_row});
-  all.push_back({"add + rms_norm",
-                 {{{n, c}, 1, 0, false, true}, {{n, c}}, {{c}, 1, 0, true}},
-                 [](const auto& in) { return ops::add_rms_norm(in[0], in[1], in[2], 1e-6).normalised; },
-                 5 * one_row,
-                 (2 + 2 * stream) * one_row});
+  all.push_back(
+      {"linear + add + rms_norm",
+       {{{n, c}, 1, 0, false, true}, {{n, c}}, {{c, c}, 0.05, 0, true}, {{c}, 1, 0, true}},
+       [](const auto& in) { return ops::linear_add_rms_norm(in[0], in[1], in[2], in[3], 1e-6).normalised; },
+       2 * product_of({n, c, c}),
+       (2 + 3 * stream) * one_row + product_of({c, c})});
   all.push_back({"swiglu",
                  {{{n, 2 * mlp}}},
                  [](const auto& in) { return ops::swiglu(in[0]); },

@@ -1,5 +1,4 @@
-// A bias added to the rows of a matrix, and its gradient, the sums of the columns. Sums accumulate in T on
-// the CPU, in float on CUDA.
+// The sums of a matrix's columns: a bias's gradient. They accumulate in T on the CPU, in float on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +7,6 @@
 #include "kernels/common/stream.h"
 
 namespace sluice::kernels {
-
-// y += bias
-template <class T>
-struct AddBias {
-  int64_t rows = 0, columns = 0;
-  const T* bias = nullptr;  // [columns]
-  T* y = nullptr;           // [rows, columns], row stride y_stride
-  int64_t y_stride = 0;
-  Stream stream = nullptr;
-};
 
 template <class T>
 struct ColumnSums {
@@ -32,14 +21,10 @@ struct ColumnSums {
 
 namespace cpu {
 template <class T>
-void add_bias(const AddBias<T>& params);
-template <class T>
 void column_sums(const ColumnSums<T>& params);
 }  // namespace cpu
 
 namespace cuda {
-template <class T>
-void add_bias(const AddBias<T>& params);
 template <class T>
 void column_sums(const ColumnSums<T>& params);
 template <class T>

@@ -1,4 +1,4 @@
-#include "kernels/gemm/bias.h"
+#include "kernels/gemm/column_sums.h"
 
 #include <algorithm>
 
@@ -7,27 +7,6 @@
 
 namespace sluice::kernels {
 namespace {
-
-template <class T>
-struct Add {
-  AddBias<T> p;
-
-  template <int N>
-  struct Loaded {
-    Pack<T, N> y, bias;
-  };
-  template <int N>
-  __device__ Loaded<N> load(int64_t row, int64_t column) const {
-    return {Pack<T, N>::load(p.y + row * p.y_stride + column), Pack<T, N>::load(p.bias + column)};
-  }
-  template <int N>
-  __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    float y[N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) y[i] = loaded.y[i] + loaded.bias[i];
-    Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
-  }
-};
 
 constexpr int LANES = 32;     // packs of columns of a block
 constexpr int ROW_LANES = 8;  // rows a block reads side by side
@@ -82,13 +61,6 @@ __global__ void __launch_bounds__(LANES* ROW_LANES)
 namespace cuda {
 
 template <class T>
-void add_bias(const AddBias<T>& p) {
-  constexpr int N = PACK<T>;
-  const bool packable = can_pack<N>(p.y, p.y_stride, p.columns) && can_pack<N>(p.bias, 0, p.columns);
-  launch_rows<T>(Add<T>{p}, p.rows, p.columns, packable, p.stream, "add_bias");
-}
-
-template <class T>
 int64_t column_sums_workspace(const ColumnSums<T>& p) {
   return stripes_of(p).count * p.columns * static_cast<int64_t>(sizeof(float));
 }
@@ -114,8 +86,6 @@ void column_sums(const ColumnSums<T>& p) {
   add_partial_sums(partial, stripes.count, p.columns, p.sums, p.accumulate, p.stream);
 }
 
-template void add_bias(const AddBias<float>&);
-template void add_bias(const AddBias<bfloat16>&);
 template void column_sums(const ColumnSums<float>&);
 template void column_sums(const ColumnSums<bfloat16>&);
 template int64_t column_sums_workspace(const ColumnSums<float>&);

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/gemm/bias.h"
+#include "kernels/gemm/column_sums.h"
 
 namespace sluice::kernels::cpu {
 namespace {
@@ -10,16 +10,6 @@ namespace {
 constexpr int64_t kRowBlock = 256;
 
 }  // namespace
-
-template <class T>
-void add_bias(const AddBias<T>& p) {
-#pragma omp parallel for if (p.rows * p.columns > 16384)
-  for (int64_t row = 0; row < p.rows; ++row) {
-    T* y = p.y + row * p.y_stride;
-#pragma omp simd
-    for (int64_t i = 0; i < p.columns; ++i) y[i] += p.bias[i];
-  }
-}
 
 template <class T>
 void column_sums(const ColumnSums<T>& p) {
@@ -43,8 +33,6 @@ void column_sums(const ColumnSums<T>& p) {
   }
 }
 
-template void add_bias(const AddBias<float>&);
-template void add_bias(const AddBias<double>&);
 template void column_sums(const ColumnSums<float>&);
 template void column_sums(const ColumnSums<double>&);
 

@@ -1,0 +1,15 @@
+#include "nn/residual_stream.h"
+
+#include "ops/linear.h"
+#include "ops/residual.h"
+
+namespace sluice::nn {
+
+Variable Branch::product() const { return ops::linear(input, weight); }
+
+ResidualStream ResidualStream::settled() const {
+  if (!branch.defined()) return *this;
+  return {ops::linear_add(hidden, branch.input, branch.weight), {}};
+}
+
+}  // namespace sluice::nn

@@ -1,0 +1,24 @@
+// The residual stream of a Transformer, and the products that are added to it. Where the model computes in
+// bf16 the stream and its gradient are f32, and a product is added in the accumulators that made it: the sum
+// over all layers is never rounded.
+#pragma once
+
+#include "autograd/variable.h"
+
+namespace sluice::ops {
+
+// stream + x W^T, in accumulate_dtype() of x. `stream` [N, C] may be of x's dtype (an embedding); x [N, in],
+// weight [C, in].
+Variable linear_add(const Variable& stream, const Variable& x, const Variable& weight);
+
+struct ResidualNorm {
+  Variable hidden;      // the stream after the sum
+  Variable normalised;  // rms_norm of it, in x's dtype
+};
+
+// The definition: hidden = linear_add(stream, x, weight); normalised = rms_norm(hidden, norm_weight, eps).
+// Its backward pass makes the gradient of both in one pass over memory.
+ResidualNorm linear_add_rms_norm(const Variable& stream, const Variable& x, const Variable& weight,
+                                 const Variable& norm_weight, double eps);
+
+}  // namespace sluice::ops

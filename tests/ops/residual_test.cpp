@@ -1,0 +1,76 @@
+#include "ops/residual.h"
+
+#include "core/error.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "support/catch.h"
+#include "support/compare.h"
+#include "support/gradient_check.h"
+#include "support/random_tensor.h"
+
+using namespace sluice;
+using test::random_normal;
+
+namespace {
+
+// stream [rows, 17], x [rows, 5], weight [17, 5], norm weight [17].
+std::vector<Tensor> random_inputs(int64_t rows) {
+  return {random_normal({rows, 17}, DType::kF64, 1), random_normal({rows, 5}, DType::kF64, 2),
+          random_normal({17, 5}, DType::kF64, 3), random_normal({17}, DType::kF64, 4)};
+}
+
+std::vector<Variable> fused(const std::vector<Variable>& in) {
+  const auto result = ops::linear_add_rms_norm(in[0], in[1], in[2], in[3], 1e-6);
+  return {result.hidden, result.normalised};
+}
+
+std::vector<Variable> in_two_steps(const std::vector<Variable>& in) {
+  const Variable hidden = ops::linear_add(in[0], in[1], in[2]);
+  return {hidden, ops::rms_norm(hidden, in[3], 1e-6)};
+}
+
+std::vector<Variable> composed(const std::vector<Variable>& in) {
+  const Variable hidden = ops::add(in[0], ops::linear(in[1], in[2]));
+  return {hidden, ops::rms_norm(hidden, in[3], 1e-6)};
+}
+
+}  // namespace
+
+TEST_CASE("a product added to the residual stream equals its definition, value and gradients") {
+  for (const int64_t rows : {1, 63, 64, 65, 129}) {
+    const std::vector<Tensor> inputs = random_inputs(rows);
+    const std::vector<Tensor> cotangents = {random_normal({rows, 17}, DType::kF64, 5),
+                                            random_normal({rows, 17}, DType::kF64, 6)};
+    const std::vector<Variable> leaves(inputs.begin(), inputs.end());
+    const auto expected_values = composed(leaves);
+    const auto expected = test::gradients_of(composed, inputs, cotangents);
+    for (const auto& op : {fused, in_two_steps}) {
+      const auto values = op(leaves);
+      for (size_t i = 0; i < 2; ++i) CHECK_CLOSE(values[i].value(), expected_values[i].value(), 1e-14, 1e-12);
+      const auto actual = test::gradients_of(op, inputs, cotangents);
+      for (size_t i = 0; i < inputs.size(); ++i) CHECK_CLOSE(actual[i], expected[i], 1e-14, 1e-12);
+    }
+  }
+}
+
+TEST_CASE("linear_add_rms_norm: Jacobian") {
+  test::check_gradients(fused, random_inputs(3));
+  test::check_gradients(
+      [](const std::vector<Variable>& in) {
+        return std::vector<Variable>{ops::linear_add(in[0], in[1], in[2])};
+      },
+      random_inputs(2));
+}
+
+TEST_CASE("linear_add_rms_norm refuses shapes that do not fit") {
+  const Variable stream(random_normal({2, 4}, DType::kF32, 1)), x(random_normal({2, 3}, DType::kF32, 2)),
+      weight(random_normal({4, 3}, DType::kF32, 3));
+  CHECK_THROWS_WITH(ops::linear_add(Variable(random_normal({3, 4}, DType::kF32, 1)), x, weight),
+                    test::contains("[linear_add] expected stream of shape [2, 4], got [3, 4]"));
+  CHECK_THROWS_WITH(ops::linear_add(Variable(random_normal({2, 4}, DType::kF64, 1)), x, weight),
+                    test::contains("[linear_add] expected a stream of"));
+  CHECK_THROWS_WITH(
+      ops::linear_add_rms_norm(stream, x, weight, Variable(random_normal({5}, DType::kF32, 4)), 1e-6),
+      test::contains("[linear_add_rms_norm] expected weight of shape [4], got [5]"));
+}
