@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/logits_file.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/program.h"
@@ -31,6 +32,7 @@ struct Arguments {
   std::vector<std::string> tasks, task_types;
   std::string task_details;
   std::string json, svg;
+  std::string logits;
   std::string device = "auto", dtype = "auto";
   int threads = 0;
 };
@@ -129,6 +131,19 @@ int evaluate_perplexity(const Arguments& arguments) {
   return 0;
 }
 
+int dump_logits(const Arguments& arguments) {
+  SLUICE_CHECK(arguments.lengths.size() == 1 && arguments.lengths[0] >= 1 && arguments.options.segment >= 1,
+               kUsage, "--logits takes one --lengths, of at least 1 token, and a --segment of at least 1");
+  const LoadedModel loaded = load(arguments);
+  const std::optional<Tokenizer> tokenizer = load_tokenizer(arguments, loaded);
+  const EvaluationData data(arguments.data, tokenizer ? &*tokenizer : nullptr, loaded.model->config());
+  const LogitsOptions options{arguments.lengths[0], arguments.options.max_tokens, arguments.options.segment};
+  const int64_t windows = write_logits(arguments.logits, *loaded.model, data.tokens(), options);
+  fmt::print("{}: logits of {} windows, {} tokens each, {} numbers a token\n", arguments.logits, windows,
+             options.length, loaded.model->config().vocab_size);
+  return 0;
+}
+
 std::vector<TaskFile> read_task_files(const Arguments& arguments) {
   const auto& types = arguments.task_types;
   SLUICE_CHECK(types.size() <= 1 || types.size() == arguments.tasks.size(), kUsage,
@@ -198,6 +213,7 @@ int evaluate(const Arguments& arguments) {
   SLUICE_CHECK(!arguments.data.empty() || !arguments.tasks.empty(), kUsage,
                "--data is required, or --tasks; see evaluate --help");
   if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
+  if (!arguments.logits.empty()) return dump_logits(arguments);
   return arguments.tasks.empty() ? evaluate_perplexity(arguments) : evaluate_task_files(arguments);
 }
 
@@ -216,7 +232,7 @@ void add_task_options(CLI::App& app, Arguments& arguments) {
                  "write what each item came to, a line of JSON each, to this file")
       ->needs(tasks);
   for (const char* other : {"--data", "--lengths", "--max-tokens", "--segment", "--bucket-edges",
-                            "--allow-growing-state", "--bigram-baseline", "--svg"}) {
+                            "--allow-growing-state", "--bigram-baseline", "--svg", "--logits"}) {
     tasks->excludes(app.get_option(other));
   }
 }
@@ -265,6 +281,11 @@ int main(int argc, char** argv) {
                  "sentencepiece model instead of the checkpoint's tokenizer.model");
   app.add_option("--json", arguments.json, "write all numbers to this file");
   app.add_option("--svg", arguments.svg, "write a plot of perplexity against position to this file");
+  CLI::Option* logits = app.add_option(
+      "--logits", arguments.logits,
+      "instead of scoring, write the logits after every token of every whole window of --data\n"
+      "to this NumPy file: [windows, length, vocabulary]; see --max-tokens");
+  for (const char* other : {"--bigram-baseline", "--json", "--svg"}) logits->excludes(app.get_option(other));
   app.add_option("--device", arguments.device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--dtype", arguments.dtype,
                  "type to compute in: auto (bfloat16 on a GPU, else float32), float32,\n"

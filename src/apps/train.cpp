@@ -33,6 +33,7 @@ using namespace sluice;
 struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
+  std::string init_from;
   std::string resume = "auto";
   std::string profile_steps;
   bool dry_run = false;
@@ -101,7 +102,11 @@ int train(const Arguments& arguments) {
   const bool speaks = identity.rank == 0;
   if (!speaks) log::set_level(log::Level::kWarning);
   Problems problems;
-  RunConfig run = read_run_config(arguments.config, arguments.overrides, problems);
+  std::vector<std::string> overrides = arguments.overrides;
+  if (!arguments.init_from.empty()) {
+    overrides.push_back("train.init_from=" + dump_json(Json(arguments.init_from), -1));
+  }
+  RunConfig run = read_run_config(arguments.config, overrides, problems);
   const ModelConfig model = read_model_config(run.model, "model", UnknownKeys::kRefuse, problems);
   settle_world_size(run, identity, problems);
   problems.throw_if_any(arguments.config, ErrorKind::kUsage);
@@ -143,6 +148,8 @@ int main(int argc, char** argv) {
   app.add_option("--config,-c", arguments.config, "the run's JSON config")->required();
   app.add_option("--set", arguments.overrides,
                  "key=value over the config, e.g. --set optimizer.lr=1e-3; repeatable");
+  app.add_option("--init-from", arguments.init_from,
+                 "start from the weights of this Hugging Face directory; the same as --set train.init_from=");
   app.add_option("--resume", arguments.resume,
                  "auto: from the newest valid checkpoint of the output directory; never: insist on a fresh "
                  "one; or the\n"

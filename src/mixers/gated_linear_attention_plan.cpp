@@ -32,13 +32,12 @@ class GatedLinearAttentionPlan final : public MixerPlan {
   void write(Json& config) const override {
     const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
     config["attn"] = attn;
-    config["attn_mode"] = "chunk";
+    config["attn_mode"] = attn_mode;
     config["clamp_min"] = or_null(sizes.clamp_min);
     config["conv_size"] = sizes.conv_size;
     config["expand_k"] = expand_k;
     config["expand_v"] = expand_v;
     config["feature_map"] = or_null(feature_map);
-    config["fuse_norm"] = fuse_norm;
     config["num_heads"] = sizes.num_heads;
     config["num_kv_heads"] = or_null(num_kv_heads);
     config["use_gk"] = true;
@@ -52,7 +51,7 @@ class GatedLinearAttentionPlan final : public MixerPlan {
   // As the file has them, to be written back.
   double expand_k = 0.5;
   double expand_v = 1.0;
-  bool fuse_norm = true;
+  std::string attn_mode = "chunk";
   std::optional<int64_t> num_kv_heads;
   std::optional<std::string> feature_map;
   Json attn;
@@ -129,8 +128,8 @@ std::unique_ptr<MixerPlan> read_gated_linear_attention_plan(ObjectReader& config
   s.use_short_conv = config.boolean("use_short_conv", false);
   s.conv_size = config.integer("conv_size", 4, 2, 64);
   s.use_output_gate = config.boolean("use_output_gate", true);
-  plan->fuse_norm = config.boolean("fuse_norm", true);
-  s.fused_norm_name = plan->fuse_norm && s.use_output_gate;
+  s.fused_norm_name =
+      config.boolean("fuse_norm", true) && s.use_output_gate && config.text("hidden_act", "swish") == "swish";
   s.clamp_min = config.optional_number("clamp_min", -1e30, 0.0);
   plan->feature_map = config.optional_text("feature_map");
   if (plan->feature_map) {
@@ -141,7 +140,8 @@ std::unique_ptr<MixerPlan> read_gated_linear_attention_plan(ObjectReader& config
     }
   }
   read_hybrid(config, context, problems, *plan);
-  config.choice("attn_mode", "chunk", {"chunk", "fused_chunk", "fused_recurrent"});  // all compute the same
+  plan->attn_mode =  // all compute the same
+      config.choice("attn_mode", plan->attn_mode, {"chunk", "fused_chunk", "fused_recurrent"});
   if (!config.boolean("use_gk", true))
     config.problem("use_gk", "false is not supported: the gate is what GLA is");
   if (config.boolean("use_gv", false))

@@ -34,30 +34,33 @@ To convert(From value) {
     return convert<To>(half_to_float(value.bits));
   } else if constexpr (std::is_same_v<To, bfloat16>) {
     return to_bfloat16(static_cast<float>(value));
+  } else if constexpr (std::is_same_v<To, Half>) {
+    return Half{float_to_half(static_cast<float>(value))};
   } else {
     return static_cast<To>(value);
   }
 }
 
 template <class To, class From>
-void convert_floats(const std::byte* in, std::byte* out, int64_t count) {
+void convert_array(const std::byte* in, std::byte* out, int64_t count) {
 #pragma omp parallel for if (count > 65536)
   for (int64_t i = 0; i < count; ++i) store(out, i, convert<To>(load<From>(in, i)));
 }
 
 template <class From>
-void convert_floats_to(const std::byte* in, DType to, std::byte* out, int64_t count) {
+void convert_floats_to(const std::byte* in, StoredType to, std::byte* out, int64_t count) {
   switch (to) {
-    case DType::kF32:
-      return convert_floats<float, From>(in, out, count);
-    case DType::kF64:
-      return convert_floats<double, From>(in, out, count);
-    case DType::kBF16:
-      return convert_floats<bfloat16, From>(in, out, count);
-    case DType::kI32:
-      break;
+    case StoredType::kF32:
+      return convert_array<float, From>(in, out, count);
+    case StoredType::kF64:
+      return convert_array<double, From>(in, out, count);
+    case StoredType::kBF16:
+      return convert_array<bfloat16, From>(in, out, count);
+    case StoredType::kF16:
+      return convert_array<Half, From>(in, out, count);
+    default:
+      SLUICE_FAIL(kInternal, "floating elements cannot become {}", name_of(to));
   }
-  SLUICE_FAIL(kInternal, "floating elements cannot become {}", name_of(to));
 }
 
 int64_t narrow_integers(const std::byte* in, std::byte* out, int64_t count) {
@@ -93,30 +96,53 @@ float half_to_float(uint16_t bits) {
   return std::bit_cast<float>(sign | widened << 23 | mantissa << 13);
 }
 
+// A float is rounded to even at 11 bits by adding half of the last place kept; below 2^-14 that place is
+// 2^-24.
+uint16_t float_to_half(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+  if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and beyond
+  if (magnitude < 0x38800000u) {
+    // Adding 0.5 leaves the value, rounded to multiples of 2^-24, in the mantissa.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
+}
+
+void convert_floats(StoredType from, const std::byte* in, StoredType to, std::byte* out, int64_t count) {
+  if (from == to) {
+    if (count > 0) std::memcpy(out, in, static_cast<size_t>(count * bits_of(to) / 8));
+    return;
+  }
+  switch (from) {
+    case StoredType::kF32:
+      return convert_floats_to<float>(in, to, out, count);
+    case StoredType::kF64:
+      return convert_floats_to<double>(in, to, out, count);
+    case StoredType::kBF16:
+      return convert_floats_to<bfloat16>(in, to, out, count);
+    case StoredType::kF16:
+      return convert_floats_to<Half>(in, to, out, count);
+    default:
+      SLUICE_FAIL(kInternal, "{} elements cannot become {}", name_of(from), name_of(to));
+  }
+}
+
 int64_t convert_elements(StoredType from, const std::byte* in, DType to, std::byte* out, int64_t count) {
   if (from == stored_type_of(to)) {
     if (count > 0) std::memcpy(out, in, static_cast<size_t>(count * size_of(to)));
     return count;
   }
-  switch (from) {
-    case StoredType::kF32:
-      convert_floats_to<float>(in, to, out, count);
-      return count;
-    case StoredType::kF64:
-      convert_floats_to<double>(in, to, out, count);
-      return count;
-    case StoredType::kBF16:
-      convert_floats_to<bfloat16>(in, to, out, count);
-      return count;
-    case StoredType::kF16:
-      convert_floats_to<Half>(in, to, out, count);
-      return count;
-    case StoredType::kI64:
-      SLUICE_ASSERT(to == DType::kI32);
-      return narrow_integers(in, out, count);
-    default:
-      SLUICE_FAIL(kInternal, "{} elements cannot become {}", name_of(from), name_of(to));
+  if (from == StoredType::kI64) {
+    SLUICE_ASSERT(to == DType::kI32);
+    return narrow_integers(in, out, count);
   }
+  convert_floats(from, in, stored_type_of(to), out, count);
+  return count;
 }
 
 void for_each_run(const Tensor& tensor, int64_t first, int64_t count,

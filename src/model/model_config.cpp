@@ -12,20 +12,13 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 31;
 
-// Keys that describe the file, switch fused implementations of the same mathematics, or serve other programs.
-constexpr const char* kWithoutEffect[] = {"architectures",
-                                          "torch_dtype",
-                                          "dtype",
-                                          "transformers_version",
-                                          "_name_or_path",
-                                          "use_cache",
-                                          "fuse_norm",
-                                          "fuse_swiglu",
-                                          "fuse_cross_entropy",
-                                          "fuse_linear_cross_entropy",
-                                          "return_dict",
-                                          "output_attentions",
-                                          "output_hidden_states"};
+// Keys that describe the file or serve other programs.
+constexpr const char* kWithoutEffect[] = {"architectures",        "torch_dtype",         "dtype",
+                                          "transformers_version", "_name_or_path",       "return_dict",
+                                          "output_attentions",    "output_hidden_states"};
+
+// The version whose file this is: it says "dtype" where version 4 said "torch_dtype", and readers go by it.
+constexpr const char* kTransformersVersion = "5.17.0";
 
 std::string known_model_types() {
   std::string names;
@@ -56,19 +49,25 @@ void read_shared_fields(ObjectReader& reader, ModelConfig& config) {
   config.pad_token_id = reader.optional_integer("pad_token_id", 0);
   config.bos_token_id = reader.has("bos_token_id") ? reader.optional_integer("bos_token_id", 0) : 1;
   config.eos_token_id = reader.has("eos_token_id") ? reader.optional_integer("eos_token_id", 0) : 2;
+  config.hidden_act = reader.text("hidden_act", config.hidden_act);
+  config.use_cache = reader.boolean("use_cache", config.use_cache);
+  config.fuse_norm = reader.boolean("fuse_norm", config.fuse_norm);
+  config.fuse_swiglu = reader.boolean("fuse_swiglu", config.fuse_swiglu);
+  config.fuse_cross_entropy = reader.boolean("fuse_cross_entropy", config.fuse_cross_entropy);
+  config.fuse_linear_cross_entropy =
+      reader.boolean("fuse_linear_cross_entropy", config.fuse_linear_cross_entropy);
   check_token_id(reader, "bos_token_id", config.bos_token_id, config.vocab_size);
   check_token_id(reader, "eos_token_id", config.eos_token_id, config.vocab_size);
   check_token_id(reader, "pad_token_id", config.pad_token_id, config.vocab_size);
 }
 
 // Valid in flash-linear-attention, not here: refused by name rather than computed wrongly.
-void refuse_unsupported(ObjectReader& reader) {
-  const std::string activation = reader.text("hidden_act", "swish");
-  if (activation != "swish" && activation != "silu") {
+void refuse_unsupported(ObjectReader& reader, const ModelConfig& config) {
+  if (config.hidden_act != "swish" && config.hidden_act != "silu") {
     reader.problem("hidden_act",
                    fmt::format("\"{}\" is not supported; the gated feed-forward layer is SwiGLU "
                                "(\"swish\")",
-                               activation));
+                               config.hidden_act));
   }
   if (reader.optional_boolean("use_l2warp").value_or(false)) {
     reader.problem("use_l2warp", "true is not supported: the loss has no penalty on large logits");
@@ -93,7 +92,7 @@ ModelConfig read_model_config(const Json& json, const std::string& path, Unknown
   ObjectReader reader(json, path, problems);
   config.model_type = reader.required_text("model_type");
   read_shared_fields(reader, config);
-  refuse_unsupported(reader);
+  refuse_unsupported(reader, config);
   for (const char* key : kWithoutEffect) reader.ignore(key);
   const MixerFamily* family = find_mixer_family(config.model_type);
   if (family == nullptr) {
@@ -123,30 +122,32 @@ Json to_hugging_face_json(const ModelConfig& config, const std::string& dtype) {
   const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
   Json json = Json::object();
   json["architectures"] = Json::array({config.architecture});
-  json["model_type"] = config.model_type;
+  json["attnres_block_size"] = nullptr;
   json["bos_token_id"] = or_null(config.bos_token_id);
   json["dtype"] = dtype;
   json["elementwise_affine"] = config.elementwise_affine;
   json["eos_token_id"] = or_null(config.eos_token_id);
-  json["fuse_cross_entropy"] = true;
-  json["fuse_linear_cross_entropy"] = false;
-  json["fuse_norm"] = true;
-  json["fuse_swiglu"] = true;
-  json["hidden_act"] = "swish";
+  json["fuse_cross_entropy"] = config.fuse_cross_entropy;
+  json["fuse_linear_cross_entropy"] = config.fuse_linear_cross_entropy;
+  json["fuse_norm"] = config.fuse_norm;
+  json["fuse_swiglu"] = config.fuse_swiglu;
+  json["hidden_act"] = config.hidden_act;
   json["hidden_ratio"] = config.hidden_ratio;
   json["hidden_size"] = config.hidden_size;
   json["initializer_range"] = config.initializer_range;
   json["intermediate_size"] = or_null(config.intermediate_size);
   json["max_position_embeddings"] = config.max_position_embeddings;
+  json["model_type"] = config.model_type;
   json["norm_eps"] = config.norm_eps;
   json["num_hidden_layers"] = config.num_hidden_layers;
   json["pad_token_id"] = or_null(config.pad_token_id);
   json["tie_word_embeddings"] = config.tie_word_embeddings;
-  json["torch_dtype"] = dtype;
-  json["use_cache"] = true;
+  json["transformers_version"] = kTransformersVersion;
+  json["use_cache"] = config.use_cache;
+  json["use_l2warp"] = false;
   json["vocab_size"] = config.vocab_size;
   config.mixers->write(json);
-  return json;
+  return Json(nlohmann::json(json));  // sorted, at every level
 }
 
 }  // namespace sluice

@@ -30,6 +30,13 @@ struct ModelConfig {
   std::optional<int64_t> pad_token_id;
   std::optional<int64_t> bos_token_id;
   std::optional<int64_t> eos_token_id;
+  // Change nothing here; carried along for the programs that read them.
+  std::string hidden_act = "swish";
+  bool use_cache = true;
+  bool fuse_norm = true;
+  bool fuse_swiglu = true;
+  bool fuse_cross_entropy = true;
+  bool fuse_linear_cross_entropy = false;
   std::shared_ptr<const MixerPlan> mixers;
 
   // intermediate_size, or 256 * ceil(floor(hidden_size * hidden_ratio * 2 / 3) / 256).
@@ -46,8 +53,8 @@ ModelConfig read_model_config(const Json& json, const std::string& path, Unknown
 // The config.json of a Hugging Face directory; Error(kCheckpoint) lists what is wrong with it.
 ModelConfig read_model_config_file(const std::filesystem::path& path);
 
-// The config.json flash-linear-attention would write for the model, with `dtype` ("float32") as its weights'
-// type.
+// The config.json flash-linear-attention 0.5 writes for the model through transformers 5, key for key and in
+// its order, with `dtype` ("float32") as its weights' type.
 Json to_hugging_face_json(const ModelConfig& config, const std::string& dtype);
 
 }  // namespace sluice

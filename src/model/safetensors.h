@@ -50,9 +50,9 @@ class SafetensorsFile {
   // The same into memory that is there; `destination` may be strided and must have the stored shape.
   void load_into(std::string_view name, const Tensor& destination) const;
 
-  // For writing to another file: convertible floats become `floating` where it is given, and all else is
-  // copied as it is. The file must outlive the result.
-  TensorStream stream(std::string_view name, std::optional<DType> floating) const;
+  // For writing to another file: convertible floats become `floating` (one of them) where it is given, and
+  // all else is copied as it is. The file must outlive the result.
+  TensorStream stream(std::string_view name, std::optional<StoredType> floating) const;
 
  private:
   void check_convertible(const StoredTensor& stored, DType wanted) const;

@@ -79,10 +79,10 @@ void SafetensorsFile::load_into(std::string_view name, const Tensor& destination
   });
 }
 
-TensorStream SafetensorsFile::stream(std::string_view name, std::optional<DType> floating) const {
+TensorStream SafetensorsFile::stream(std::string_view name, std::optional<StoredType> floating) const {
   const StoredTensor* stored = &find(name);
   const bool converts = floating && is_convertible_float(stored->type);
-  if (!converts || stored->type == stored_type_of(*floating)) {
+  if (!converts || stored->type == *floating) {
     // Pieces of bytes rather than of elements: packed types have none of their own.
     return {stored->name, stored->type, stored->shape, [this, stored](const ByteSink& sink) {
               std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, stored->bytes())));
@@ -94,13 +94,13 @@ TensorStream SafetensorsFile::stream(std::string_view name, std::optional<DType>
               }
             }};
   }
-  SLUICE_CHECK(is_floating(*floating), kInternal, "floating tensors cannot become {}", name_of(*floating));
-  return {stored->name, stored_type_of(*floating), stored->shape,
-          [this, stored, wanted = *floating](const ByteSink& sink) {
+  SLUICE_CHECK(is_convertible_float(*floating), kInternal, "floating tensors cannot become {}",
+               name_of(*floating));
+  return {stored->name, *floating, stored->shape, [this, stored, wanted = *floating](const ByteSink& sink) {
             std::vector<std::byte> converted;
             for_each_piece(*stored, [&](const std::byte* piece, int64_t, int64_t count) {
-              converted.resize(static_cast<size_t>(count * size_of(wanted)));
-              convert_elements(stored->type, piece, wanted, converted.data(), count);
+              converted.resize(static_cast<size_t>(count * bits_of(wanted) / 8));
+              convert_floats(stored->type, piece, wanted, converted.data(), count);
               sink(converted);
             });
           }};

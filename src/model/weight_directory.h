@@ -31,7 +31,7 @@ class WeightDirectory {
   void load_into(std::string_view name, const Tensor& destination) const {
     file_of(name).load_into(name, destination);
   }
-  TensorStream stream(std::string_view name, std::optional<DType> floating) const {
+  TensorStream stream(std::string_view name, std::optional<StoredType> floating) const {
     return file_of(name).stream(name, floating);
   }
 

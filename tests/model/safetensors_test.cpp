@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/sha256.h"
+#include "model/element_copy.h"
 #include "model/raw_file.h"
 #include "support/catch.h"
 #include "support/compare.h"
@@ -120,7 +121,7 @@ TEST_CASE("floats convert on loading and on writing as tensors do in memory") {
       CHECK(bytes_of_tensor(SafetensorsFile(converted).load("w", wanted)) == expected);
       // From file to file, never whole in memory: the same bytes.
       const std::string direct = test::read_raw(converted);
-      write_safetensors(converted, std::vector<TensorStream>{file.stream("w", wanted)});
+      write_safetensors(converted, std::vector<TensorStream>{file.stream("w", stored_type_of(wanted))});
       CHECK(test::read_raw(converted) == direct);
     }
   }
@@ -296,4 +297,28 @@ TEST_CASE("names that need escaping survive") {
   const SafetensorsFile file(path);
   CHECK(file.has(name));
   CHECK(file.metadata() == options.metadata);
+}
+
+TEST_CASE("every half converts to float and back to its bits, and floats round to the nearest half") {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = half_to_float(static_cast<uint16_t>(bits));
+    const uint16_t back = float_to_half(value);
+    if (std::isnan(value)) {
+      REQUIRE((back & 0x7c00) == 0x7c00);
+      REQUIRE((back & 0x3ff) != 0);
+    } else {
+      REQUIRE(back == bits);
+    }
+  }
+  // Between neighbours: below the middle, at it (to even), above it.
+  for (uint16_t low = 0; low < 0x7bff; low = static_cast<uint16_t>(low + 7)) {
+    const double a = half_to_float(low), b = half_to_float(static_cast<uint16_t>(low + 1));
+    const auto middle = static_cast<float>((a + b) / 2);
+    REQUIRE(float_to_half(middle) == low + (low & 1));
+    REQUIRE(float_to_half(std::nextafter(middle, 0.0f)) == low);
+    REQUIRE(float_to_half(-std::nextafter(middle, 1e9f)) == (0x8000 | (low + 1)));
+  }
+  CHECK(float_to_half(65519.99f) == 0x7bff);
+  CHECK(float_to_half(65520.0f) == 0x7c00);
+  CHECK(float_to_half(-1e30f) == 0xfc00);
 }

@@ -95,6 +95,20 @@ TEST_CASE("convert weights writes bf16 and changes the config with it") {
               weights.load("model.norm.weight", DType::kF32), 0, 0);
 }
 
+TEST_CASE("convert weights writes f16") {
+  const test::TemporaryDirectory directory;
+  make_model(directory / "src");
+  const Run run = convert(fmt::format("weights {0}/src {0}/out --dtype f16", directory.path().string()));
+  INFO(run.output);
+  REQUIRE(run.exit_code == 0);
+  const WeightDirectory weights(directory / "out");
+  CHECK(weights.dtype("model.norm.weight") == StoredType::kF16);
+  CHECK(weights.dtype("positions") == StoredType::kI32);
+  CHECK_CLOSE(weights.load("model.norm.weight", DType::kF32), tensors()[1].tensor, 4e-4, 5e-4);
+  const Json config = read_json_file(directory / "out" / "config.json", ErrorKind::kData);
+  CHECK(config["torch_dtype"] == "float16");
+}
+
 TEST_CASE("the dtype is written under the key of the config's transformers version") {
   const test::TemporaryDirectory directory;
   make_model(directory / "five", R"("dtype":"float32",)");
@@ -132,7 +146,7 @@ TEST_CASE("convert weights fails with a message and leaves nothing behind") {
     CHECK_THAT(run.output, test::contains(message));
   };
   fails(convert(fmt::format("weights {0}/src {0}/src", path)), 2, "exists and is not empty");
-  fails(convert(fmt::format("weights {0}/src {0}/out --dtype f16", path)), 2, "--dtype");
+  fails(convert(fmt::format("weights {0}/src {0}/out --dtype f8", path)), 2, "--dtype");
   fails(convert(fmt::format("weights {0}/src {0}/out --max-shard-size 5XB", path)), 2, "--max-shard-size");
   fails(convert(fmt::format("weights {0}/src {0}/out --max-shard-size 0", path)), 2, "--max-shard-size");
   fails(convert(fmt::format("weights {0}/missing {0}/out", path)), 4, "missing: holds no config.json");

@@ -63,13 +63,23 @@ class StagingDirectory {
   bool published_ = false;
 };
 
+StoredType parse_weight_type(const std::string& name) {
+  if (name == "bf16" || name == "bfloat16") return StoredType::kBF16;
+  if (name == "f16" || name == "float16") return StoredType::kF16;
+  return StoredType::kF32;
+}
+
+const char* torch_name(StoredType type) {
+  return type == StoredType::kBF16 ? "bfloat16" : type == StoredType::kF16 ? "float16" : "float32";
+}
+
 // transformers 5 writes "dtype", version 4 "torch_dtype": what is there is updated.
-void write_config(const fs::path& source, const fs::path& destination, std::optional<DType> dtype) {
+void write_config(const fs::path& source, const fs::path& destination, std::optional<StoredType> dtype) {
   Json config = read_json_file(source, ErrorKind::kCheckpoint);
   SLUICE_CHECK(config.is_object(), kCheckpoint, "{}: {} where an object is needed", source.string(),
                config.type_name());
   if (dtype) {
-    const char* name = *dtype == DType::kBF16 ? "bfloat16" : "float32";
+    const char* name = torch_name(*dtype);
     const bool has_new = config.contains("dtype");
     if (has_new) config["dtype"] = name;
     if (!has_new || config.contains("torch_dtype")) config["torch_dtype"] = name;
@@ -78,7 +88,7 @@ void write_config(const fs::path& source, const fs::path& destination, std::opti
 }
 
 // In the order of the source's files, so that one is read after the other.
-std::vector<TensorStream> streams_of(const WeightDirectory& weights, std::optional<DType> dtype) {
+std::vector<TensorStream> streams_of(const WeightDirectory& weights, std::optional<StoredType> dtype) {
   std::vector<TensorStream> streams;
   for (const SafetensorsFile& file : weights.files()) {
     for (const StoredTensor& tensor : file.tensors()) streams.push_back(file.stream(tensor.name, dtype));
@@ -111,8 +121,8 @@ int convert_weights(const Arguments& arguments) {
   // "out/" and "out" are one directory, and the temporary one stands beside it, not in it.
   fs::path destination = fs::absolute(arguments.destination).lexically_normal();
   if (!destination.has_filename()) destination = destination.parent_path();
-  std::optional<DType> dtype;
-  if (!arguments.dtype.empty()) dtype = parse_dtype(arguments.dtype);
+  std::optional<StoredType> dtype;
+  if (!arguments.dtype.empty()) dtype = parse_weight_type(arguments.dtype);
   std::error_code ignored;
   SLUICE_CHECK(!fs::exists(destination, ignored) || fs::is_empty(destination, ignored), kUsage,
                "{}: exists and is not empty; name a new directory", destination.string());
@@ -158,8 +168,8 @@ void add_weights(CLI::App& app, std::function<int()>& action) {
   command->add_option("DST", arguments->destination, "directory to create")->required();
   command
       ->add_option("--dtype", arguments->dtype,
-                   "convert floating weights to bf16 or f32; without it they stay as they are")
-      ->check(CLI::IsMember({"bf16", "f32", "bfloat16", "float32"}));
+                   "convert floating weights to bf16, f16 or f32; without it they stay as they are")
+      ->check(CLI::IsMember({"bf16", "f16", "f32", "bfloat16", "float16", "float32"}));
   command
       ->add_option("--max-shard-size", arguments->max_shard_bytes,
                    "bytes of tensors in one file, e.g. 5GB (10^9) or 5GiB (2^30); default 5GB")
