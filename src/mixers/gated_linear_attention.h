@@ -56,7 +56,7 @@ class GatedLinearAttention final : public nn::Mixer {
   explicit GatedLinearAttention(const GatedLinearAttentionSizes& sizes);
 
   nn::Branch forward(const Variable& x, const ops::SequenceLayout& layout,
-                   nn::MixerState* state) const override;
+                     nn::MixerState* state) const override;
   std::unique_ptr<nn::MixerState> make_state(int64_t slots, DType dtype, Device device) const override;
   int64_t state_bytes(int64_t length, DType dtype) const override;
   bool trains_with_state() const override { return true; }

@@ -51,7 +51,7 @@ class SoftmaxAttention final : public nn::Mixer {
 
   // With a state, gradients must be off: keys and values of earlier tokens are kept as plain numbers.
   nn::Branch forward(const Variable& x, const ops::SequenceLayout& layout,
-                   nn::MixerState* state) const override;
+                     nn::MixerState* state) const override;
   std::unique_ptr<nn::MixerState> make_state(int64_t slots, DType dtype, Device device) const override;
   int64_t state_bytes(int64_t length, DType dtype) const override;
   bool trains_with_state() const override { return false; }
