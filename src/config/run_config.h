@@ -95,6 +95,9 @@ struct LogConfig {
 
 struct ParallelConfig {
   int64_t world_size = 0;  // processes expected, another number is an error; 0: as many as are started
+  // 1: each rank keeps and updates its share of the optimizer's state (ZeRO stage 1); 0: every rank all of it
+  int64_t zero = 0;
+  int64_t check_weights_every = 1000;  // steps between comparisons of all ranks' weights; 0: never
   // How long ranks may be at one thing; after that the watchdog ends the job with 124. 0: for ever.
   double start_seconds = 300;  // to meet, agree and load, each
   double first_step_seconds = 300;

@@ -77,6 +77,8 @@ Json to_json(const CheckpointConfig& checkpoint) {
 
 Json to_json(const ParallelConfig& parallel) {
   return {{"world_size", parallel.world_size},
+          {"zero", parallel.zero},
+          {"check_weights_every", parallel.check_weights_every},
           {"start_seconds", parallel.start_seconds},
           {"first_step_seconds", parallel.first_step_seconds},
           {"step_seconds", parallel.step_seconds},

@@ -18,6 +18,8 @@ class SoloCommunicator final : public Communicator {
 
  private:
   void do_start_all_reduce_sum(const Tensor&) override {}
+  void do_start_reduce_scatter_sum(const Tensor&) override {}
+  void do_start_all_gather(const Tensor&) override {}
   void do_wait() override {}
   void do_broadcast(const Tensor&, int) override {}
 };
@@ -79,6 +81,19 @@ void Communicator::start_all_reduce_sum(const Tensor& tensor) {
   SLUICE_ASSERT(tensor.is_contiguous() && (tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64));
   note("all_reduce_sum", tensor.numel());
   do_start_all_reduce_sum(tensor);
+}
+
+void Communicator::start_reduce_scatter_sum(const Tensor& tensor) {
+  SLUICE_ASSERT(tensor.is_contiguous() && (tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64));
+  SLUICE_ASSERT(tensor.numel() % world_size() == 0);
+  note("reduce_scatter_sum", tensor.numel());
+  do_start_reduce_scatter_sum(tensor);
+}
+
+void Communicator::start_all_gather(const Tensor& tensor) {
+  SLUICE_ASSERT(tensor.is_contiguous() && tensor.numel() % world_size() == 0);
+  note("all_gather of a tensor", tensor.numel());
+  do_start_all_gather(tensor);
 }
 
 void Communicator::wait() { do_wait(); }

@@ -51,6 +51,11 @@ class Communicator {
   // Adds the tensors of all ranks and leaves the sum in each. f32 or f64, contiguous, in the memory of the
   // device the communicator serves; not to be touched before wait(), which on a GPU only orders streams.
   void start_all_reduce_sum(const Tensor& tensor);
+  // The same, but rank r is given slice r of world_size() equal ones alone; what the others hold then is
+  // nobody's.
+  void start_reduce_scatter_sum(const Tensor& tensor);
+  // Rank r's slice r of world_size() equal ones, of any dtype, is copied to all.
+  void start_all_gather(const Tensor& tensor);
   void wait();
   void all_reduce_sum(const Tensor& tensor) {
     start_all_reduce_sum(tensor);
@@ -87,6 +92,8 @@ class Communicator {
   ControlChannel& channel() { return *channel_; }
 
   virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
+  virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
+  virtual void do_start_all_gather(const Tensor& tensor) = 0;
   virtual void do_wait() = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 

@@ -1,33 +1,28 @@
 #include "dist/gradient_reducer.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 
 namespace sluice {
 
 GradientReducer::GradientReducer(Communicator& communicator, Tensor gradients,
-                                 const std::vector<Range>& parameters, int64_t bucket_bytes)
+                                 const std::vector<Range>& parameters, int64_t bucket_elements, Result result)
     : communicator_(communicator),
       gradients_(std::move(gradients)),
-      bucket_of_(parameters.size()),
+      result_(result),
       ready_(parameters.size()) {
-  std::vector<size_t> order(parameters.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](size_t a, size_t b) { return parameters[a].begin < parameters[b].begin; });
-  const int64_t width = size_of(gradients_.dtype());
-  for (const size_t i : order) {
-    const Range& range = parameters[i];
-    SLUICE_ASSERT(buckets_.empty() || range.begin >= buckets_.back().end);
-    SLUICE_ASSERT(range.end <= gradients_.numel());
-    if (buckets_.empty() || (buckets_.back().end - buckets_.back().begin) * width >= bucket_bytes) {
-      buckets_.push_back({range.begin, range.end});
-    }
-    buckets_.back().end = range.end;
-    ++buckets_.back().parameters;
-    bucket_of_[i] = buckets_.size() - 1;
+  const int64_t elements = gradients_.numel();
+  SLUICE_ASSERT(bucket_elements > 0);
+  SLUICE_ASSERT(result == Result::kAll ||
+                (elements % bucket_elements == 0 && bucket_elements % communicator.world_size() == 0));
+  for (int64_t begin = 0; begin < elements; begin += bucket_elements)
+    buckets_.push_back({begin, std::min(elements, begin + bucket_elements)});
+  for (const Range& range : parameters) {
+    SLUICE_ASSERT(range.begin >= 0 && range.begin < range.end && range.end <= elements);
+    buckets_of_.push_back({range.begin / bucket_elements, (range.end - 1) / bucket_elements + 1});
+    for (int64_t i = buckets_of_.back().begin; i < buckets_of_.back().end; ++i)
+      ++buckets_[static_cast<size_t>(i)].parameters;
   }
 }
 
@@ -42,7 +37,8 @@ void GradientReducer::arm() {
 void GradientReducer::mark_ready(size_t parameter) {
   if (!armed_ || ready_[parameter]) return;
   ready_[parameter] = true;
-  --buckets_[bucket_of_[parameter]].missing;
+  const Range& in = buckets_of_[parameter];
+  for (int64_t i = in.begin; i < in.end; ++i) --buckets_[static_cast<size_t>(i)].missing;
   while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
 }
 
@@ -55,7 +51,12 @@ void GradientReducer::flush() {
 }
 
 void GradientReducer::start(const Bucket& bucket) {
-  communicator_.start_all_reduce_sum(gradients_.narrow(0, bucket.begin, bucket.end - bucket.begin));
+  const Tensor gradients = gradients_.narrow(0, bucket.begin, bucket.end - bucket.begin);
+  if (result_ == Result::kAll) {
+    communicator_.start_all_reduce_sum(gradients);
+  } else {
+    communicator_.start_reduce_scatter_sum(gradients);
+  }
 }
 
 }  // namespace sluice

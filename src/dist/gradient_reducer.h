@@ -22,12 +22,12 @@ class GradientReducer {
     int64_t end = 0;
   };
 
-  static constexpr int64_t kBucketBytes = int64_t{25} << 20;
+  enum class Result { kAll, kOwnSlices };  // every rank has all sums, or those of its slice of each bucket
 
-  // `gradients` is flat; `parameters` in any order, without overlap. A bucket ends with the parameter that
-  // brings it to `bucket_bytes`.
+  // `gradients` is flat; `parameters` in any order, without overlap. Buckets have `bucket_elements` each, the
+  // last one perhaps fewer; for kOwnSlices all have as many, a multiple of the number of ranks.
   GradientReducer(Communicator& communicator, Tensor gradients, const std::vector<Range>& parameters,
-                  int64_t bucket_bytes = kBucketBytes);
+                  int64_t bucket_elements, Result result = Result::kAll);
 
   // Before this, mark_ready() is ignored: gradients that are still added to must not travel.
   void arm();
@@ -43,7 +43,7 @@ class GradientReducer {
  private:
   struct Bucket {
     int64_t begin = 0, end = 0;
-    int64_t parameters = 0;
+    int64_t parameters = 0;  // that lie in it, in whole or in part
     int64_t missing = 0;
   };
   void start(const Bucket& bucket);
@@ -51,7 +51,8 @@ class GradientReducer {
   Communicator& communicator_;
   Tensor gradients_;
   std::vector<Bucket> buckets_;
-  std::vector<size_t> bucket_of_;  // of each parameter
+  std::vector<Range> buckets_of_;  // of each parameter
+  Result result_;
   std::vector<bool> ready_;
   size_t next_ = 0;  // bucket to be sent
   bool armed_ = false;

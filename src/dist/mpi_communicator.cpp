@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -21,71 +22,132 @@ namespace {
 constexpr int64_t kPieceBytes = int64_t{8} << 20;
 constexpr int kSliceTag = 1, kSumTag = 2;
 
-void wait_all(std::vector<MPI_Request>& requests) {
-  poll_until([&] {
-    int done = 0;
-    check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
-              "MPI_Testall");
-    return done != 0;
-  });
-  requests.clear();
-}
-
-// Sums `count` elements that all ranks have at `data`.
-template <class T>
-class OrderedSum {
+class Requests {
  public:
-  OrderedSum(const World& world, MPI_Datatype type) : world_(world), type_(type) {}
-
-  void run(T* data, int64_t count) {
-    constexpr int64_t kPiece = kPieceBytes / static_cast<int64_t>(sizeof(T));
-    for (int64_t first = 0; first < count; first += kPiece)
-      run_piece(data + first, std::min(kPiece, count - first));
+  void receive(void* to, int64_t bytes, int peer, int tag) {
+    check_mpi(MPI_Irecv(to, static_cast<int>(bytes), MPI_BYTE, peer, tag, MPI_COMM_WORLD, next()),
+              "MPI_Irecv");
+  }
+  void send(const void* from, int64_t bytes, int peer, int tag) {
+    check_mpi(MPI_Isend(from, static_cast<int>(bytes), MPI_BYTE, peer, tag, MPI_COMM_WORLD, next()),
+              "MPI_Isend");
+  }
+  void wait() {
+    poll_until([&] {
+      int done = 0;
+      check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+                "MPI_Testall");
+      return done != 0;
+    });
+    requests_.clear();
   }
 
  private:
-  void run_piece(T* data, int64_t count) {
-    const int n = world_.world_size, mine = world_.rank;
-    const auto begin = [&](int rank) { return count * rank / n; };
-    const auto size = [&](int rank) { return static_cast<int>(begin(rank + 1) - begin(rank)); };
-    received_.resize(static_cast<size_t>(size(mine)) * static_cast<size_t>(n));
-    const auto from = [&](int rank) { return received_.data() + static_cast<int64_t>(rank) * size(mine); };
-    for (int peer = 0; peer < n; ++peer) {
-      if (peer == mine) continue;
-      receive(from(peer), size(mine), peer, kSliceTag);
+  MPI_Request* next() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+  std::vector<MPI_Request> requests_;
+};
+
+// One slice of a tensor for each rank.
+struct Slices {
+  std::vector<int64_t> begin, size;  // elements
+
+  // `count` elements from `first` on, about the same for each.
+  static Slices of(int64_t first, int64_t count, int ranks) {
+    Slices slices;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const int64_t begin = count * rank / ranks;
+      slices.begin.push_back(first + begin);
+      slices.size.push_back(count * (rank + 1) / ranks - begin);
     }
-    for (int peer = 0; peer < n; ++peer) {
-      if (peer != mine) send(data + begin(peer), size(peer), peer, kSliceTag);
+    return slices;
+  }
+  // Elements [first, first + count) of each of equal parts of `stride` elements.
+  static Slices of_parts(int64_t stride, int64_t first, int64_t count, int ranks) {
+    Slices slices;
+    for (int rank = 0; rank < ranks; ++rank) {
+      slices.begin.push_back(rank * stride + first);
+      slices.size.push_back(count);
     }
-    wait_all(requests_);
-    std::copy_n(data + begin(mine), size(mine), from(mine));
-    T* sum = data + begin(mine);
-    std::copy_n(from(0), size(mine), sum);
-    for (int rank = 1; rank < n; ++rank) {
-      const T* term = from(rank);
-      for (int64_t i = 0; i < size(mine); ++i) sum[i] += term[i];
+    return slices;
+  }
+};
+
+class Exchange {
+ public:
+  explicit Exchange(const World& world) : world_(world) {}
+
+  template <class T>
+  void all_reduce(T* data, int64_t count) {
+    constexpr int64_t kPiece = kPieceBytes / static_cast<int64_t>(sizeof(T));
+    for (int64_t first = 0; first < count; first += kPiece) {
+      const Slices slices = Slices::of(first, std::min(kPiece, count - first), world_.world_size);
+      sum_mine(data, slices);
+      hand_out(data, slices);
     }
-    for (int peer = 0; peer < n; ++peer) {
-      if (peer == mine) continue;
-      receive(data + begin(peer), size(peer), peer, kSumTag);
-      send(sum, size(mine), peer, kSumTag);
-    }
-    wait_all(requests_);
   }
 
-  void receive(T* to, int count, int peer, int tag) {
-    MPI_Request& request = requests_.emplace_back(MPI_REQUEST_NULL);
-    check_mpi(MPI_Irecv(to, count, type_, peer, tag, MPI_COMM_WORLD, &request), "MPI_Irecv");
+  template <class T>
+  void reduce_scatter(T* data, int64_t count) {
+    each_piece_of_parts<T>(count, [&](const Slices& slices) { sum_mine(data, slices); });
   }
-  void send(const T* from, int count, int peer, int tag) {
-    MPI_Request& request = requests_.emplace_back(MPI_REQUEST_NULL);
-    check_mpi(MPI_Isend(from, count, type_, peer, tag, MPI_COMM_WORLD, &request), "MPI_Isend");
+
+  template <class T>
+  void all_gather(T* data, int64_t count) {
+    each_piece_of_parts<T>(count, [&](const Slices& slices) { hand_out(data, slices); });
+  }
+
+ private:
+  template <class T>
+  void each_piece_of_parts(int64_t count, const std::function<void(const Slices&)>& body) {
+    const int64_t part = count / world_.world_size;
+    const int64_t piece =
+        std::max<int64_t>(1, kPieceBytes / static_cast<int64_t>(sizeof(T)) / world_.world_size);
+    for (int64_t first = 0; first < part; first += piece)
+      body(Slices::of_parts(part, first, std::min(piece, part - first), world_.world_size));
+  }
+
+  // Leaves the sum over ranks of slice r with rank r.
+  template <class T>
+  void sum_mine(T* data, const Slices& slices) {
+    const int n = world_.world_size, mine = world_.rank;
+    const auto at = [](int rank) { return static_cast<size_t>(rank); };
+    const int64_t size = slices.size[at(mine)], width = sizeof(T);
+    received_.resize(at(n) * static_cast<size_t>(size * width));
+    const auto from = [&](int rank) { return reinterpret_cast<T*>(received_.data()) + rank * size; };
+    for (int peer = 0; peer < n; ++peer) {
+      if (peer != mine) requests_.receive(from(peer), size * width, peer, kSliceTag);
+    }
+    for (int peer = 0; peer < n; ++peer) {
+      if (peer == mine) continue;
+      requests_.send(data + slices.begin[at(peer)], slices.size[at(peer)] * width, peer, kSliceTag);
+    }
+    requests_.wait();
+    T* sum = data + slices.begin[at(mine)];
+    std::copy_n(sum, size, from(mine));
+    std::copy_n(from(0), size, sum);
+    for (int rank = 1; rank < n; ++rank) {
+      const T* term = from(rank);
+      for (int64_t i = 0; i < size; ++i) sum[i] += term[i];
+    }
+  }
+
+  // Rank r's slice r is copied to all.
+  template <class T>
+  void hand_out(T* data, const Slices& slices) {
+    const int mine = world_.rank;
+    for (int peer = 0; peer < world_.world_size; ++peer) {
+      if (peer == mine) continue;
+      const auto theirs = static_cast<size_t>(peer), own = static_cast<size_t>(mine);
+      constexpr int64_t kWidth = sizeof(T);
+      requests_.receive(data + slices.begin[theirs], slices.size[theirs] * kWidth, peer, kSumTag);
+      requests_.send(data + slices.begin[own], slices.size[own] * kWidth, peer, kSumTag);
+    }
+    requests_.wait();
   }
 
   const World& world_;
-  MPI_Datatype type_;
-  std::vector<T> received_;
-  std::vector<MPI_Request> requests_;
+  std::vector<std::byte> received_;
+  Requests requests_;
 };
 
 class MpiCommunicator final : public Communicator {
@@ -96,11 +158,21 @@ class MpiCommunicator final : public Communicator {
   std::string transport() const override { return "MPI"; }
 
  private:
-  void do_start_all_reduce_sum(const Tensor& tensor) override {
-    SLUICE_ASSERT(tensor.device() == Device::kCpu);
+  enum class Kind { kAllReduce, kReduceScatter, kAllGather };
+  struct Task {
+    Kind kind;
+    Tensor tensor;
+  };
+
+  void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
+  void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
+  void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
+
+  void enqueue(Task task) {
+    SLUICE_ASSERT(task.tensor.device() == Device::kCpu);
     {
       const std::lock_guard lock(mutex_);
-      queue_.push_back(tensor);
+      queue_.push_back(std::move(task));
     }
     changed_.notify_all();
   }
@@ -125,15 +197,11 @@ class MpiCommunicator final : public Communicator {
   void serve(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
     while (changed_.wait(lock, stop, [this] { return !queue_.empty() && !failure_; })) {
-      const Tensor tensor = queue_.front();
+      const Task task = queue_.front();
       lock.unlock();
       std::exception_ptr failure;
       try {
-        if (tensor.dtype() == DType::kF32) {
-          floats_.run(tensor.data<float>(), tensor.numel());
-        } else {
-          doubles_.run(tensor.data<double>(), tensor.numel());
-        }
+        perform(task);
       } catch (...) {
         failure = std::current_exception();
       }
@@ -144,11 +212,23 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
-  OrderedSum<float> floats_{world(), MPI_FLOAT};
-  OrderedSum<double> doubles_{world(), MPI_DOUBLE};
+  void perform(const Task& task) {
+    const int64_t count = task.tensor.numel();
+    if (task.kind == Kind::kAllGather)
+      return exchange_.all_gather(static_cast<std::byte*>(task.tensor.raw_data()), task.tensor.bytes());
+    dispatch_compute(task.tensor.dtype(), "sum over ranks", [&]<class T>() {
+      if (task.kind == Kind::kAllReduce) {
+        exchange_.all_reduce(task.tensor.data<T>(), count);
+      } else {
+        exchange_.reduce_scatter(task.tensor.data<T>(), count);
+      }
+    });
+  }
+
+  Exchange exchange_{world()};
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::deque<Tensor> queue_;  // the first one is being summed
+  std::deque<Task> queue_;  // the first one is under way
   std::exception_ptr failure_;
   std::jthread thread_;  // last: gone before what it uses
 };

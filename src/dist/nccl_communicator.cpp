@@ -132,8 +132,27 @@ class NcclCommunicator final : public Communicator {
     after_compute(tensor);
     check(comm_.value,
           ncclAllReduce(tensor.raw_data(), tensor.raw_data(), static_cast<size_t>(tensor.numel()),
-                        ncclFloat32, ncclSum, comm_.value, stream_.value),
+                        type_of(tensor), ncclSum, comm_.value, stream_.value),
           kEnqueueSeconds, "ncclAllReduce");
+  }
+
+  // In place: a rank's part is where NCCL expects it, at its number times the length of one.
+  void do_start_reduce_scatter_sum(const Tensor& tensor) override {
+    after_compute(tensor);
+    const int64_t part = tensor.numel() / world_size();
+    check(comm_.value,
+          ncclReduceScatter(tensor.raw_data(), part_of(tensor, rank()), static_cast<size_t>(part),
+                            type_of(tensor), ncclSum, comm_.value, stream_.value),
+          kEnqueueSeconds, "ncclReduceScatter");
+  }
+
+  void do_start_all_gather(const Tensor& tensor) override {
+    after_compute(tensor);
+    check(comm_.value,
+          ncclAllGather(part_of(tensor, rank()), tensor.raw_data(),
+                        static_cast<size_t>(tensor.bytes() / world_size()), ncclUint8, comm_.value,
+                        stream_.value),
+          kEnqueueSeconds, "ncclAllGather");
   }
 
   void do_wait() override { event_.order(stream_.value, compute_stream(Device::kCuda)); }
@@ -141,14 +160,21 @@ class NcclCommunicator final : public Communicator {
   void do_broadcast(const Tensor& tensor, int root) override {
     after_compute(tensor);
     check(comm_.value,
-          ncclBroadcast(tensor.raw_data(), tensor.raw_data(), static_cast<size_t>(tensor.numel()),
-                        ncclFloat32, root, comm_.value, stream_.value),
+          ncclBroadcast(tensor.raw_data(), tensor.raw_data(), static_cast<size_t>(tensor.bytes()), ncclUint8,
+                        root, comm_.value, stream_.value),
           kEnqueueSeconds, "ncclBroadcast");
     do_wait();
   }
 
+  static ncclDataType_t type_of(const Tensor& tensor) {
+    return tensor.dtype() == DType::kF64 ? ncclFloat64 : ncclFloat32;
+  }
+  void* part_of(const Tensor& tensor, int which) const {
+    return static_cast<std::byte*>(tensor.raw_data()) + tensor.bytes() / world_size() * which;
+  }
+
   void after_compute(const Tensor& tensor) const {
-    SLUICE_ASSERT(tensor.device() == Device::kCuda && tensor.dtype() == DType::kF32);
+    SLUICE_ASSERT(tensor.device() == Device::kCuda);
     event_.order(compute_stream(Device::kCuda), stream_.value);
   }
 

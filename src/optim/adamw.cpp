@@ -1,5 +1,6 @@
 #include "optim/adamw.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -43,13 +44,25 @@ S read(const Tensor& tensor) {
 AdamW::AdamW(ParameterArena& arena, const AdamWOptions& options) : arena_(arena), options_(options) {
   const Device device = arena.weights().device();
   std::vector<kernels::AdamWSegment> segments;
-  // In the order of memory, which kernels search.
-  for (size_t i = arena.ranges().size(); i-- > 0;) {
-    const ParameterArena::Range& range = arena.ranges()[i];
-    segments.push_back({range.begin, range.end, range.decayed ? options.weight_decay : 0.0});
+  const int64_t slice = arena.slice_elements();
+  for (int64_t bucket = 0; bucket < arena.buckets(); ++bucket) {
+    first_segment_.push_back(static_cast<int64_t>(segments.size()));
+    const int64_t first = first_of(bucket);
+    // In the order of memory, which kernels search.
+    for (size_t i = arena.ranges().size(); i-- > 0;) {
+      const ParameterArena::Range& range = arena.ranges()[i];
+      const int64_t begin = std::max(range.begin - first, int64_t{0}),
+                    end = std::min(range.end - first, slice);
+      if (begin < end) segments.push_back({begin, end, range.decayed ? options.weight_decay : 0.0});
+    }
   }
+  first_segment_.push_back(static_cast<int64_t>(segments.size()));
+  if (segments.empty()) segments.emplace_back();  // slices of padding alone
   segments_ = structures(segments.data(), segments.size(), device);
-  squared_norm_ = structure(double{0}, device);
+  {
+    const MemoryClassScope memory(MemoryClass::kOptimizer);
+    squared_norm_ = Tensor::zeros({1}, DType::kF64, device);
+  }
   non_finite_ = structure(int64_t{0}, device);
   updates_ = structure(int64_t{0}, device);
   control_ = structure(kernels::UpdateControl{}, device);
@@ -61,20 +74,23 @@ void AdamW::sum_squares(const Tensor& buffer) const {
       kernels::SquaredNormParams<T> p;
       p.count = buffer.numel();
       p.x = buffer.data<T>();
-      p.sum = pointer_to<double>(squared_norm_);
+      p.sum = squared_norm_.data<double>();
       p.non_finite = pointer_to<int64_t>(non_finite_);
       SLUICE_LAUNCH_WITH_SCRATCH(T, buffer.device(), squared_norm, p);
     }
   });
 }
 
-void AdamW::step(double learning_rate, const Tensor& loss) {
-  sum_squares(arena_.gradients());
+int64_t AdamW::first_of(int64_t bucket) const {
+  return bucket * arena_.bucket_elements() + arena_.shards().mine * arena_.slice_elements();
+}
+
+void AdamW::update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket) {
   const Device device = arena_.weights().device();
   dispatch_floating(arena_.master_weights().dtype(), "adamw", [&]<class T>() {
     if constexpr (!std::is_same_v<T, bfloat16>) {
       kernels::UpdateControlParams<T> decide;
-      decide.squared_norm = pointer_to<double>(squared_norm_);
+      decide.squared_norm = squared_norm_.data<double>();
       decide.non_finite = pointer_to<int64_t>(non_finite_);
       decide.loss = loss.data<T>();
       decide.clip_limit = options_.clip_norm;
@@ -82,19 +98,24 @@ void AdamW::step(double learning_rate, const Tensor& loss) {
       decide.updates = pointer_to<int64_t>(updates_);
       decide.control = pointer_to<kernels::UpdateControl>(control_);
       SLUICE_LAUNCH(T, device, update_control, decide);
-      kernels::AdamWParams<T> p;
-      p.weight = arena_.master_weights().data<T>();
-      p.compute_weight =
-          arena_.weights().dtype() == DType::kBF16 ? arena_.weights().data<bfloat16>() : nullptr;
-      p.gradient = arena_.gradients().data<T>();
-      p.m = arena_.first_moments().data<T>();
-      p.v = arena_.second_moments().data<T>();
-      p.segments = pointer_to<kernels::AdamWSegment>(segments_);
-      p.segment_count = static_cast<int64_t>(arena_.ranges().size());
-      p.lr = learning_rate;
-      p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
-      p.control = pointer_to<kernels::UpdateControl>(control_);
-      SLUICE_LAUNCH(T, device, adamw, p);
+      for (int64_t bucket = 0; bucket < arena_.buckets(); ++bucket) {
+        const int64_t flat = first_of(bucket), kept = bucket * arena_.slice_elements();
+        const bool rounds = arena_.weights().dtype() == DType::kBF16;
+        kernels::AdamWParams<T> p;
+        p.weight = arena_.master_weights().data<T>() + (arena_.has_whole_masters() ? flat : kept);
+        p.compute_weight = rounds ? arena_.weights().data<bfloat16>() + flat : nullptr;
+        p.gradient = arena_.gradients().data<T>() + flat;
+        p.m = arena_.first_moments().data<T>() + kept;
+        p.v = arena_.second_moments().data<T>() + kept;
+        const int64_t first = first_segment_[static_cast<size_t>(bucket)];
+        p.segments = pointer_to<kernels::AdamWSegment>(segments_) + first;
+        p.segment_count = first_segment_[static_cast<size_t>(bucket) + 1] - first;
+        p.lr = learning_rate;
+        p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
+        p.control = pointer_to<kernels::UpdateControl>(control_);
+        SLUICE_LAUNCH(T, device, adamw, p);
+        if (on_bucket) on_bucket(bucket);
+      }
     }
   });
 }

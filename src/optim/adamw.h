@@ -3,6 +3,8 @@
 // are there: the host does not wait between backward and update.
 #pragma once
 
+#include <functional>
+
 #include "optim/parameter_arena.h"
 
 namespace sluice {
@@ -27,7 +29,16 @@ class AdamW {
 
   // One update with the arena's gradients, unless they or `loss` (a scalar in the master weights' dtype) are
   // not finite. Only enqueues work on a GPU.
-  void step(double learning_rate, const Tensor& loss);
+  void step(double learning_rate, const Tensor& loss) {
+    measure();
+    update(learning_rate, loss);
+  }
+  // The two parts of a step. Ranks that share the optimizer's state, each with zeros in the gradients of the
+  // others' slices, add their squared_norm() in between; update() then is that of the own slices.
+  // `on_bucket(b)` is called when bucket b's update was enqueued.
+  void measure() { sum_squares(arena_.gradients()); }
+  const Tensor& squared_norm() const { return squared_norm_; }  // f64 [1]
+  void update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket = {});
   // What the last step did; waits for the device.
   UpdateReport report() const;
 
@@ -40,11 +51,13 @@ class AdamW {
 
  private:
   void sum_squares(const Tensor& buffer) const;
+  int64_t first_of(int64_t bucket) const;  // element of the flat buffers where this rank's slice begins
 
   ParameterArena& arena_;
   AdamWOptions options_;
+  std::vector<int64_t> first_segment_;  // [buckets + 1]
   // Small structures in device memory, each a tensor of as many bytes.
-  Tensor segments_;      // kernels::AdamWSegment [ranges]
+  Tensor segments_;      // kernels::AdamWSegment [segments of all buckets]
   Tensor squared_norm_;  // double [1]
   Tensor non_finite_;    // int64 [1]
   Tensor updates_;       // int64 [1]

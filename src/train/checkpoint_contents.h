@@ -2,12 +2,14 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>  // CheckpointContents holds Json by value
 #include <string>
 #include <vector>
 
 #include "config/json.h"
 #include "model/named_tensor.h"
+#include "train/checkpoint_manifest.h"
 #include "train/trainer_state.h"
 
 namespace sluice {
@@ -30,6 +32,10 @@ struct CheckpointContents {
   std::vector<NamedTensor> weights;
   std::vector<NamedTensor> first_moments;   // under the names of their weights
   std::vector<NamedTensor> second_moments;  // likewise
+  // Where ranks share the moments: writes them into the checkpoint's directory instead, one file of each
+  // rank, and says which.
+  std::function<std::vector<ManifestFile>(const std::filesystem::path& directory)> write_moments;
+  int64_t written_moments_bytes = 0;
   TrainerState state;
   Json run_config;  // trainer/run.json
   // With a tokenizer.model among them, tokenizer_config.json and special_tokens_map.json are written from the

@@ -3,6 +3,7 @@
 #include "core/file.h"
 #include "core/sha256.h"
 #include "train/checkpoint_names.h"
+#include "train/moments_names.h"
 
 namespace sluice {
 namespace {
@@ -58,11 +59,15 @@ Manifest verify_checkpoint(const fs::path& directory, VerifyLevel level) {
   SLUICE_CHECK(!named_step || *named_step == manifest.step, kCheckpoint,
                "{}: the manifest says step {}; the directory was renamed, or another's manifest put into it",
                directory.string(), manifest.step);
-  for (const char* name : {"config.json", "model.safetensors", "trainer/optimizer.safetensors",
-                           "trainer/run.json", "trainer/state.json"}) {
+  for (const char* name : {"config.json", "model.safetensors", "trainer/run.json", "trainer/state.json"}) {
     SLUICE_CHECK(manifest.find(name) != nullptr, kCheckpoint, "{}: the manifest does not list {}",
                  (directory / kManifestName).string(), name);
   }
+  std::vector<std::string> names;
+  for (const ManifestFile& file : manifest.files) names.push_back(file.name);
+  SLUICE_CHECK(has_all_moments(names), kCheckpoint,
+               "{}: the manifest does not list trainer/optimizer.safetensors, nor all of its shards",
+               (directory / kManifestName).string());
   std::error_code code;
   SLUICE_CHECK(!fs::is_symlink(directory / "trainer", code), kCheckpoint,
                "{}: is no plain directory; a checkpoint holds no links", (directory / "trainer").string());

@@ -8,6 +8,7 @@
 #include "train/checkpoint_manifest.h"
 #include "train/checkpoint_read.h"
 #include "train/fingerprint.h"
+#include "train/moments_names.h"
 
 namespace sluice {
 namespace {
@@ -53,6 +54,8 @@ class Writer {
     const WrittenFile written = write_safetensors(directory_ / name, tensors, options);
     files_.push_back({name, written.bytes, written.sha256});
   }
+
+  void add(const ManifestFile& file) { files_.push_back(file); }
 
   bool has(const std::string& name) const {
     return std::any_of(files_.begin(), files_.end(), [&](const auto& file) { return file.name == name; });
@@ -114,7 +117,11 @@ void write_checkpoint(const fs::path& directory, const CheckpointContents& conte
     writer.json("generation_config.json", contents.generation_config);
   for (const CopiedFile& file : contents.tokenizer_files) writer.copy(file);
   if (writer.has("tokenizer.model")) write_tokenizer_config(writer, contents.special_pieces);
-  writer.tensors("trainer/optimizer.safetensors", moments_of(contents));
+  if (contents.write_moments) {
+    for (const ManifestFile& file : contents.write_moments(directory)) writer.add(file);
+  } else {
+    writer.tensors(kWholeMomentsFile, moments_of(contents));
+  }
   writer.json("trainer/state.json", state_json(contents.state));
   writer.json("trainer/run.json", contents.run_config);
   sync_directory(trainer, ErrorKind::kCheckpoint);
@@ -132,7 +139,7 @@ void write_checkpoint(const fs::path& directory, const CheckpointContents& conte
 }
 
 int64_t checkpoint_bytes(const CheckpointContents& contents) {
-  int64_t bytes = 0;
+  int64_t bytes = contents.written_moments_bytes;
   for (const auto* tensors : {&contents.weights, &contents.first_moments, &contents.second_moments}) {
     for (const NamedTensor& named : *tensors) bytes += named.tensor.bytes();
   }

@@ -46,20 +46,29 @@ FaultPlan::Fault FaultPlan::parse_one(std::string_view text) {
   const auto step = parse_count(place);
   if (step && count) {
     if (name == "nan") return {Kind::kNan, *step, *count};
+    if (name == "flip") return {Kind::kFlip, *step};
     if (name == "kill") return {Kind::kKill, *step};
     if (name == "term") return {Kind::kTerminate, *step};
     if (name == "stop") return {Kind::kStop, *step};
     if (name == "hang") return {Kind::kHang, *step};
   }
-  SLUICE_FAIL(kUsage,
-              "SLUICE_FAULT: \"{}\" is none of nan@STEP, nan@STEP:COUNT, kill@STEP, term@STEP, stop@STEP, "
-              "hang@STEP and kill@save, with numbers from 1",
-              text);
+  SLUICE_FAIL(
+      kUsage,
+      "SLUICE_FAULT: \"{}\" is none of nan@STEP, nan@STEP:COUNT, flip@STEP, kill@STEP, term@STEP, stop@STEP, "
+      "hang@STEP and kill@save, with numbers from 1",
+      text);
 }
 
 bool FaultPlan::nan_at(int64_t step) const {
   for (const Fault& fault : faults_) {
     if (fault.kind == Kind::kNan && step >= fault.step && step - fault.step < fault.count) return true;
+  }
+  return false;
+}
+
+bool FaultPlan::flip_at(int64_t step) const {
+  for (const Fault& fault : faults_) {
+    if (fault.kind == Kind::kFlip && fault.step == step) return true;
   }
   return false;
 }

@@ -2,6 +2,7 @@
 // is the number of the step in the log.
 //
 //   nan@STEP[:COUNT]   the gradients of COUNT (1) steps from STEP on become NaN
+//   flip@STEP          the lowest bit of a weight changes at the end of STEP
 //   kill@STEP          SIGKILL to this process when STEP is finished
 //   term@STEP          SIGTERM likewise
 //   stop@STEP          SIGSTOP likewise: the process stays, but does nothing
@@ -22,11 +23,12 @@ class FaultPlan {
   static FaultPlan from_environment();
 
   bool nan_at(int64_t step) const;
+  bool flip_at(int64_t step) const;
   void at_step_end(int64_t step) const;
   void during_save() const;
 
  private:
-  enum class Kind { kNan, kKill, kTerminate, kStop, kHang, kKillInSave };
+  enum class Kind { kNan, kFlip, kKill, kTerminate, kStop, kHang, kKillInSave };
   struct Fault {
     Kind kind;
     int64_t step = 0;

@@ -4,8 +4,8 @@
 
 #include "core/log.h"
 #include "data/tokenizer.h"
-#include "model/model_weights.h"
 #include "train/checkpoint_contents.h"
+#include "train/checkpoint_writer.h"
 
 namespace sluice {
 namespace {
@@ -86,9 +86,17 @@ void RunCheckpoints::save(const Trainer& trainer, const TrainerState& state) {
   contents.model_config = to_hugging_face_json(
       model_, trainer.arena().master_weights().dtype() == DType::kF64 ? "float64" : "float32");
   contents.generation_config = generation_config(model_);
-  contents.weights = named_weights(trainer.model());
-  contents.first_moments = trainer.first_moments();
-  contents.second_moments = trainer.second_moments();
+  contents.weights = trainer.gather_weights();
+  contents.poisoned = !trainer.weights_are_finite();
+  if (trainer.shares_moments()) {
+    contents.write_moments = [&](const std::filesystem::path& directory) {
+      return trainer.write_moments(directory);
+    };
+    contents.written_moments_bytes = 2 * checkpoint_bytes(contents);
+  } else {
+    contents.first_moments = trainer.first_moments();
+    contents.second_moments = trainer.second_moments();
+  }
   contents.state = state;
   contents.run_config = to_json(run_);
   if (!run_.data.tokenizer.empty()) {
@@ -98,11 +106,17 @@ void RunCheckpoints::save(const Trainer& trainer, const TrainerState& state) {
     contents.special_pieces = {piece(tokenizer.bos_id()), piece(tokenizer.eos_id()),
                                piece(tokenizer.unk_id())};
   }
-  contents.poisoned = !trainer.weights_are_finite();
   if (contents.poisoned)
     log::error("the weights hold numbers that are not finite; the checkpoint is kept but never resumed from");
   const auto path = store_.save(contents);
   log::info("saved {}", path.string());
+}
+
+void RunCheckpoints::assist(const Trainer& trainer) {
+  if (!trainer.shares_moments()) return;
+  trainer.gather_weights();
+  trainer.weights_are_finite();
+  trainer.write_moments({});
 }
 
 }  // namespace sluice

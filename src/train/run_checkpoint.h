@@ -24,6 +24,8 @@ class RunCheckpoints {
 
   // Saves what the trainer holds, with the counters of `state`.
   void save(const Trainer& trainer, const TrainerState& state);
+  // The other ranks' part in rank 0's save(), where they share the optimizer's state.
+  static void assist(const Trainer& trainer);
 
  private:
   std::filesystem::path find(const std::string& resume);

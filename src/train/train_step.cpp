@@ -16,6 +16,13 @@ void poison(const Tensor& gradients) {
   gradients.narrow(0, 0, 1).copy_from(nan.to(gradients.dtype()));
 }
 
+// Another: the lowest bit of a weight.
+void flip_a_bit(const Tensor& weights) {
+  const Tensor values = weights.to(Device::kCpu).clone();
+  *static_cast<uint8_t*>(values.raw_data()) ^= 1;
+  weights.copy_from(values);
+}
+
 }  // namespace
 
 StepResult Trainer::step() {
@@ -38,12 +45,18 @@ StepResult Trainer::step() {
   if (!alone) {
     // The last one sends gradients while it makes them, which a recording would not.
     forward_backward(batch.micro_batches.back(), labels, reducer_.get());
-    reducer_->flush();
-    communicator_.start_all_reduce_sum(loss_);
+    reduce_gradients();
+  }
+  // From here on all ranks have the same loss and gradients, or the same norm of them, and so do the same.
+  if (arena_->has_whole_moments()) {
+    optimizer_->step(result.learning_rate, loss_);
+  } else {
+    optimizer_->update(result.learning_rate, loss_, [&](int64_t bucket) {
+      communicator_.start_all_gather(arena_->bucket(arena_->weights(), bucket));
+    });
     communicator_.wait();
   }
-  // From here on all ranks have the same loss and gradients, and so do the same.
-  optimizer_->step(result.learning_rate, loss_);
+  if (faults_.flip_at(result.step)) flip_a_bit(model_->parameters().front()->variable().value());
   state_.cursor = batch.cursor_after;
 
   // Everything is enqueued. What follows overlaps with it until the loss is read.
@@ -60,6 +73,20 @@ StepResult Trainer::step() {
   state_.skipped += result.skipped ? 1 : 0;
   state_.skipped_in_a_row = result.skipped ? state_.skipped_in_a_row + 1 : 0;
   return result;
+}
+
+// Sends what backward has not sent yet, and waits for the sums.
+void Trainer::reduce_gradients() {
+  reducer_->flush();
+  communicator_.start_all_reduce_sum(loss_);
+  communicator_.wait();
+  if (arena_->has_whole_moments()) return;
+  // The norm of a rank's own slices is that of everything when the others' are zeros.
+  for (int other = 0; other < communicator_.world_size(); ++other) {
+    if (other != communicator_.rank()) arena_->slices(arena_->gradients(), other).fill_zero();
+  }
+  optimizer_->measure();
+  communicator_.all_reduce_sum(optimizer_->squared_norm());
 }
 
 StepNotes Trainer::exchange(const StepNotes& mine) {

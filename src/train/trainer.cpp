@@ -4,13 +4,13 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "model/model_weights.h"
-#include "model/weight_directory.h"
 #include "tensor/device.h"
-#include "train/checkpoint_store.h"
 
 namespace sluice {
 namespace {
+
+// Of gradients that are summed at once while backward goes on.
+constexpr int64_t kBucketBytes = int64_t{25} << 20;
 
 bool is_decayed(const nn::Parameter& parameter, const OptimizerConfig& config) {
   switch (parameter.role()) {
@@ -26,15 +26,20 @@ bool is_decayed(const nn::Parameter& parameter, const OptimizerConfig& config) {
   return true;
 }
 
-std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const RunConfig& run) {
+std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const RunConfig& run,
+                                               const Communicator& communicator) {
   const auto parameters = model.parameters();
   std::vector<ArenaEntry> entries;
   for (const nn::Parameter* parameter : parameters) {
     entries.push_back({parameter->name(), parameter->shape(), is_decayed(*parameter, run.optimizer)});
   }
-  auto arena = std::make_unique<ParameterArena>(entries, compute_dtype(run.train), compute_device(run.train));
+  ArenaShards shards;
+  if (run.parallel.zero > 0) shards = {communicator.world_size(), communicator.rank()};
+  auto arena =
+      std::make_unique<ParameterArena>(entries, compute_dtype(run.train), compute_device(run.train), shards);
   for (size_t i = 0; i < parameters.size(); ++i) {
-    parameters[i]->bind(arena->weight(i), arena->gradient(i), arena->master_weight(i));
+    parameters[i]->bind(arena->weight(i), arena->gradient(i),
+                        arena->has_whole_masters() ? arena->master_weight(i) : Tensor());
   }
   return arena;
 }
@@ -43,7 +48,11 @@ std::unique_ptr<GradientReducer> make_reducer(const LanguageModel& model, const 
                                               Communicator& communicator) {
   std::vector<GradientReducer::Range> ranges;
   for (const ParameterArena::Range& range : arena.ranges()) ranges.push_back({range.begin, range.end});
-  auto reducer = std::make_unique<GradientReducer>(communicator, arena.gradients(), ranges);
+  const bool shared = !arena.has_whole_moments();
+  auto reducer = std::make_unique<GradientReducer>(
+      communicator, arena.gradients(), ranges,
+      shared ? arena.bucket_elements() : kBucketBytes / size_of(arena.gradients().dtype()),
+      shared ? GradientReducer::Result::kOwnSlices : GradientReducer::Result::kAll);
   if (communicator.world_size() == 1) return reducer;
   const auto parameters = model.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -77,13 +86,6 @@ LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int
   return options;
 }
 
-// The moments of every parameter under its checkpoint names.
-template <class View>
-std::vector<NamedTensor> named_moments(const LanguageModel& model, View&& view) {
-  size_t index = 0;
-  return named_parts(model, [&](const nn::Parameter&) { return view(index++); });
-}
-
 }  // namespace
 
 Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& communicator)
@@ -91,7 +93,7 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
       communicator_(communicator),
       model_(std::make_unique<LanguageModel>(model)),
       faults_(FaultPlan::from_environment()) {
-  arena_ = place_in_arena(*model_, run);
+  arena_ = place_in_arena(*model_, run, communicator_);
   SLUICE_CHECK(
       run.train.segments == 1 || model_->trains_with_state(), kUsage,
       "train.segments is {}, but softmax attention layers cannot be trained over a carried state; use "
@@ -111,54 +113,13 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
       [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels); });
   loss_ = Tensor::zeros(Shape{}, arena_->master_weights().dtype(), device);
   one_ = Tensor::from<float>(Shape{}, {1.0f}).to(loss_.dtype()).to(device);
-  model_->initialize_weights(run.train.seed);
-  arena_->refresh_weights();
+  const Tensor masters =
+      fill_masters(device, [&](const LanguageModel& m) { m.initialize_weights(run.train.seed); });
+  if (masters.defined()) keep_slices(masters);
 }
 
 double Trainer::flops_per_token() const {
   return 3.0 * model_->forward_flops_per_token(run_.train.sequence_length);
-}
-
-void Trainer::initialize_from(const std::filesystem::path& directory) {
-  load_weights(*model_, WeightDirectory(directory));
-  arena_->refresh_weights();
-}
-
-void Trainer::restore(const std::filesystem::path& checkpoint) {
-  initialize_from(checkpoint);
-  load_moments(checkpoint, first_moments(), second_moments());
-  const uint64_t fingerprint = state_.data_fingerprint;
-  state_ = read_trainer_state(checkpoint);
-  state_.data_fingerprint = fingerprint;
-  optimizer_->set_updates(state_.updates);
-  feed_->seek(state_.cursor);
-  labels_.reset();
-}
-
-void Trainer::share() {
-  if (communicator_.world_size() == 1) return;
-  for (const Tensor& buffer : {arena_->master_weights(), arena_->first_moments(), arena_->second_moments()}) {
-    communicator_.broadcast(buffer, 0);
-  }
-  arena_->refresh_weights();
-  const uint64_t fingerprint = state_.data_fingerprint;
-  state_ = communicator_.all_gather(state_)[0];
-  state_.data_fingerprint = fingerprint;
-  optimizer_->set_updates(state_.updates);
-  feed_->seek(state_.cursor);
-  labels_.reset();
-}
-
-std::vector<NamedTensor> Trainer::first_moments() const {
-  return named_moments(*model_, [&](size_t i) { return arena_->first_moment(i); });
-}
-
-std::vector<NamedTensor> Trainer::second_moments() const {
-  return named_moments(*model_, [&](size_t i) { return arena_->second_moment(i); });
-}
-
-bool Trainer::weights_are_finite() const {
-  return optimizer_->count_non_finite(arena_->master_weights()) == 0;
 }
 
 Device compute_device(const TrainConfig& config) {

@@ -2,6 +2,7 @@
 // nothing of files that are written, of signals or of people watching: that is the loop's (training_loop.h).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -15,6 +16,7 @@
 #include "train/batch_feed.h"
 #include "train/fault.h"
 #include "train/micro_step_graph.h"
+#include "train/optimizer_shards.h"
 #include "train/trainer_state.h"
 
 namespace sluice {
@@ -49,8 +51,11 @@ class Trainer {
   // Tells the other ranks `mine`, and hears what to do; at most once before each step.
   StepNotes exchange(const StepNotes& mine);
   // Makes weights, moments and counters of all ranks those of rank 0, after restore() or initialize_from()
-  // there alone.
+  // there alone. On all ranks.
   void share();
+  // Compares the compute weights of all ranks: Error(kNumerics) names the ranks whose weights are others than
+  // most have. On all ranks.
+  void require_equal_weights();
 
   const LanguageModel& model() const { return *model_; }
   const ParameterArena& arena() const { return *arena_; }
@@ -59,17 +64,32 @@ class Trainer {
   // FLOPs of one trained token, forward and backward.
   double flops_per_token() const;
 
-  // Weights, moments and counters of a checkpoint directory; the loader goes on at its cursor.
-  // Error(kCheckpoint) when the checkpoint is of another shape.
+  // Weights, moments and counters of a checkpoint directory; the loader goes on at its cursor. Where ranks
+  // share the optimizer's state only share() puts them in place. Error(kCheckpoint) when the checkpoint is of
+  // another shape.
   void restore(const std::filesystem::path& checkpoint);
   // Weights alone, from any Hugging Face directory.
   void initialize_from(const std::filesystem::path& directory);
-  // What a checkpoint holds besides the weights: the moments, under the weights' names.
+  // What a checkpoint holds: the master weights, whether all are finite, and the moments, each under the
+  // weights' names. Where ranks share the moments, all of them call the first two and the last one together
+  // and in this order; rank 0 has the weights, and each writes a file with its part of the moments into the
+  // directory rank 0 gives.
+  std::vector<NamedTensor> gather_weights() const;
+  bool weights_are_finite() const;
+  bool shares_moments() const { return !arena_->has_whole_moments(); }
   std::vector<NamedTensor> first_moments() const;
   std::vector<NamedTensor> second_moments() const;
-  bool weights_are_finite() const;
+  std::vector<ManifestFile> write_moments(const std::filesystem::path& directory) const;
 
  private:
+  // Lets `fill` write all master weights of a model that has them. Where the arena has no place for all of
+  // them, they come back as a flat tensor on `device`.
+  Tensor fill_masters(Device device, const std::function<void(const LanguageModel&)>& fill);
+  void keep_slices(const Tensor& masters);
+  void share_masters();
+  void share_moments();
+  void hand_out(const Tensor& whole, const std::function<void(int64_t bucket, const Tensor&)>& take) const;
+  void reduce_gradients();
   void forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes = nullptr);
   double labels_of_step();
 
@@ -82,8 +102,11 @@ class Trainer {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<BatchFeed> feed_;
   std::unique_ptr<MicroStepGraph> micro_steps_;
-  Tensor loss_;                    // of the step so far, a scalar on the device
-  Tensor one_;                     // the loss's gradient
+  Tensor loss_;  // of the step so far, a scalar on the device
+  Tensor one_;   // the loss's gradient
+  // What rank 0 read and its arena has no place for, until share().
+  Tensor loaded_masters_;
+  std::optional<Moments> loaded_moments_;
   std::optional<int64_t> labels_;  // of the due global batch over all ranks, once known
   TrainerState state_;
   FaultPlan faults_;

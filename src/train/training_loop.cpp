@@ -70,6 +70,7 @@ class RunLoop {
       if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
       if (is_due(state_.step, run_.train.sample_every)) sample();
       enter("agreement after a step", step_limit_.seconds());
+      if (is_due(state_.step, run_.parallel.check_weights_every)) trainer_.require_equal_weights();
       faults_.at_step_end(state_.step);
       const StepNotes agreed = finished() ? StepNotes{} : trainer_.exchange(own_notes());
       if (agreed.stop_rank >= 0) {
@@ -208,6 +209,8 @@ class RunLoop {
       state_.seconds += std::exchange(seconds_, 0.0);
       checkpoints_.save(trainer_, state_);
       report_->refresh();
+    } else {
+      RunCheckpoints::assist(trainer_);
     }
     // The others may be about to end, and with them the job.
     communicator_.barrier();

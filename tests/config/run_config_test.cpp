@@ -129,6 +129,8 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
   },
   "parallel": {
     "world_size": 2,
+    "zero": 1,
+    "check_weights_every": 30,
     "start_seconds": 20.5,
     "first_step_seconds": 31.5,
     "step_seconds": 32.5,

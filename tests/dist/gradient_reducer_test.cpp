@@ -12,8 +12,11 @@ class Doubling final : public Communicator {
   Doubling() : Communicator(std::make_unique<SoloChannel>(), World{0, 2, 0, 2, {"a", "a"}}) {}
   std::string transport() const override { return "test"; }
   std::vector<int64_t> sizes;
+  int scattered = 0;
 
  private:
+  void do_start_reduce_scatter_sum(const Tensor&) override { ++scattered; }
+  void do_start_all_gather(const Tensor&) override {}
   void do_start_all_reduce_sum(const Tensor& tensor) override {
     sizes.push_back(tensor.numel());
     tensor.add_from(tensor.clone());
@@ -32,8 +35,8 @@ Tensor ones() { return Tensor::from<float>({12}, std::vector<float>(12, 1.0f)); 
 TEST_CASE("buckets leave when their last gradient is there, in the order of memory") {
   Doubling communicator;
   const Tensor gradients = ones();
-  // 20 bytes: [0, 6) of parameters 3 and 2, [6, 12) of 1 and 0.
-  GradientReducer reducer(communicator, gradients, kRanges, 20);
+  // [0, 6) of parameters 3 and 2, [6, 12) of 1 and 0.
+  GradientReducer reducer(communicator, gradients, kRanges, 6);
   CHECK(reducer.bucket_count() == 2);
   reducer.arm();
   reducer.mark_ready(0);
@@ -50,19 +53,30 @@ TEST_CASE("buckets leave when their last gradient is there, in the order of memo
 
 TEST_CASE("gradients that are still added to stay") {
   Doubling communicator;
-  GradientReducer reducer(communicator, ones(), kRanges, 1);
-  CHECK(reducer.bucket_count() == 4);
+  GradientReducer reducer(communicator, ones(), kRanges, 5);
+  CHECK(reducer.bucket_count() == 3);
   for (size_t i = 0; i < 4; ++i) reducer.mark_ready(i);
   CHECK(communicator.sizes.empty());
   reducer.arm();
   for (size_t i = 0; i < 4; ++i) reducer.mark_ready(3 - i);
-  CHECK(communicator.sizes == std::vector<int64_t>{3, 2, 4, 1});
+  CHECK(communicator.sizes == std::vector<int64_t>{5, 5, 2});
+}
+
+TEST_CASE("a parameter in several buckets completes them all") {
+  Doubling communicator;
+  GradientReducer reducer(communicator, ones(), {{0, 3}, {3, 12}}, 2, GradientReducer::Result::kOwnSlices);
+  reducer.arm();
+  reducer.mark_ready(0);
+  CHECK(communicator.scattered == 1);
+  reducer.mark_ready(1);
+  CHECK(communicator.scattered == 6);
+  CHECK(communicator.sizes.empty());
 }
 
 TEST_CASE("parameters without a gradient travel at the end") {
   Doubling communicator;
   const Tensor gradients = ones();
-  GradientReducer reducer(communicator, gradients, kRanges, 1);
+  GradientReducer reducer(communicator, gradients, kRanges, 3);
   for (int step = 1; step <= 2; ++step) {
     reducer.arm();
     reducer.mark_ready(3);
@@ -75,7 +89,7 @@ TEST_CASE("parameters without a gradient travel at the end") {
 
 TEST_CASE("one process sends nothing") {
   const Tensor gradients = ones();
-  GradientReducer reducer(solo_communicator(), gradients, kRanges);
+  GradientReducer reducer(solo_communicator(), gradients, kRanges, 4);
   reducer.arm();
   for (size_t i = 0; i < 4; ++i) reducer.mark_ready(i);
   reducer.flush();

@@ -20,6 +20,8 @@ ChildProcess::Environment mpi_environment() {
           {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
           {"OMPI_MCA_plm_rsh_agent", "sh"},
           {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
+          // Ranks that end with a code other than 0 need not be waited for.
+          {"OMPI_MCA_odls_base_sigkill_timeout", "0"},
           {"OMP_NUM_THREADS", "1"}};
 }
 

@@ -41,6 +41,26 @@ std::string check_sum(Communicator& communicator, int64_t count) {
   return sha256_hex(std::as_bytes(std::span(sum)));
 }
 
+// Reduce-scatter and all-gather are the two halves of a sum.
+template <class T>
+std::string check_slices(Communicator& communicator, int64_t part) {
+  const int64_t count = part * communicator.world_size();
+  const Tensor halves = Tensor::from<T>({count}, numbers_of<T>(communicator.rank(), count));
+  const Tensor whole = halves.clone();
+  communicator.start_all_reduce_sum(whole);
+  communicator.start_reduce_scatter_sum(halves);
+  communicator.wait();
+  const Tensor mine = halves.narrow(0, part * communicator.rank(), part);
+  SLUICE_CHECK(mine.to_vector<T>() == whole.narrow(0, part * communicator.rank(), part).to_vector<T>(),
+               kInternal, "the slice of {} elements is not that of the sum", part);
+  communicator.start_all_gather(halves);
+  communicator.wait();
+  SLUICE_CHECK(halves.to_vector<T>() == whole.to_vector<T>(), kInternal,
+               "the gathered slices of {} elements are not the sum", part);
+  const std::vector<T> sum = halves.to_vector<T>();
+  return sha256_hex(std::as_bytes(std::span(sum)));
+}
+
 std::string check_all(Communicator& communicator) {
   const int n = communicator.world_size();
   std::string hashes;
@@ -55,6 +75,9 @@ std::string check_all(Communicator& communicator) {
   communicator.wait();
   for (const Tensor& tensor : several) {
     for (const float value : tensor.to_vector<float>()) SLUICE_ASSERT(value == static_cast<float>(n));
+  }
+  for (const int64_t part : {int64_t{1}, int64_t{1000}, (int64_t{1} << 20) + 3}) {
+    hashes += check_slices<float>(communicator, part) + check_slices<double>(communicator, part);
   }
   for (int root = 0; root < n; ++root) {
     const Tensor tensor = Tensor::from<float>({1001}, numbers_of<float>(communicator.rank(), 1001));

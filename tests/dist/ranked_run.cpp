@@ -6,7 +6,10 @@
 #include <thread>
 
 #include "core/file.h"
+#include "core/sha256.h"
 #include "model/safetensors.h"
+#include "train/checkpoint_manifest.h"
+#include "train/checkpoint_names.h"
 
 namespace sluice::test {
 namespace {
@@ -54,6 +57,16 @@ Outcome RankedRun::with_last(int ranks, const std::string& output, const std::st
   command.push_back(std::string(SLUICE_BINARY_DIR) + "/train");
   for (const std::string& argument : arguments(output, last)) command.push_back(argument);
   return finish(ChildProcess(command, mpi_environment()));
+}
+
+std::vector<std::string> RankedRun::all_hashes(const std::string& output, int64_t step) const {
+  const auto run = *this / output;
+  const auto checkpoint = run / "checkpoints" / checkpoint_name(step);
+  std::vector<std::string> all = {sha256_file(run / "log.jsonl", ErrorKind::kInternal)};
+  for (const ManifestFile& file : read_manifest(checkpoint).files) {
+    if (file.name.ends_with(".safetensors")) all.push_back(file.name + " " + file.sha256);
+  }
+  return all;
 }
 
 std::vector<Json> RankedRun::log(const std::string& output) const {

@@ -21,6 +21,9 @@ class RankedRun : public TrainingRun {
   // Into the folder `output`, with `fault` on all ranks.
   Outcome on(int ranks, const std::string& output, const std::string& fault = "",
              const std::vector<std::string>& more = {}) const;
+  // sha256 of the files a run must reproduce, moments of all shards among them.
+  std::vector<std::string> all_hashes(const std::string& output, int64_t step) const;
+
   // The last rank has an environment variable or arguments of its own.
   Outcome with_last(int ranks, const std::string& output, const std::string& fault,
                     const std::vector<std::string>& last = {}) const;

@@ -76,3 +76,60 @@ TEST_CASE("gradients are clipped to the global norm, and what is not finite skip
     set_gradients(3, 4);
   }
 }
+
+TEST_CASE("ranks that share the moments make the update of one, bit for bit") {
+  const std::vector<ArenaEntry> entries = {{"a", {7, 50}, true}, {"b", {3}, false}, {"c", {11, 90}, true}};
+  const AdamWOptions options{0.8, 0.95, 1e-6, 0.3, 0.5};
+  const Tensor loss = Tensor::from<float>(Shape{}, {1.0f});
+  for (const int count : {2, 3, 4}) {
+    ParameterArena whole(entries, DType::kF32, Device::kCpu);
+    AdamW reference(whole, options);
+    std::vector<std::unique_ptr<ParameterArena>> arenas;
+    std::vector<std::unique_ptr<AdamW>> optimizers;
+    for (int rank = 0; rank < count; ++rank) {
+      arenas.push_back(
+          std::make_unique<ParameterArena>(entries, DType::kF32, Device::kCpu, ArenaShards{count, rank}));
+      optimizers.push_back(std::make_unique<AdamW>(*arenas.back(), options));
+      CHECK(arenas.back()->elements() % (64 * count) == 0);
+      CHECK(arenas.back()->first_moments().numel() == arenas.back()->elements() / count);
+      CHECK(arenas.back()->layout_fingerprint() == whole.layout_fingerprint());
+    }
+    for (int step = 0; step < 5; ++step) {
+      for (size_t i = 0; i < entries.size(); ++i) {
+        const auto seed = static_cast<uint64_t>(10 * step) + i;
+        const Tensor gradient = test::random_normal(entries[i].shape, DType::kF32, seed);
+        whole.gradient(i).copy_from(gradient);
+        for (auto& arena : arenas) arena->gradient(i).copy_from(gradient);
+      }
+      reference.step(0.01, loss);
+      // The collectives: other slices of the gradients are zeros, norms are added, weights are handed out.
+      double norm = 0;
+      for (int rank = 0; rank < count; ++rank) {
+        const ParameterArena& arena = *arenas[static_cast<size_t>(rank)];
+        for (int other = 0; other < count; ++other) {
+          if (other != rank) arena.slices(arena.gradients(), other).fill_zero();
+        }
+        optimizers[static_cast<size_t>(rank)]->measure();
+        norm += optimizers[static_cast<size_t>(rank)]->squared_norm().item();
+      }
+      CHECK(std::sqrt(norm) == Approx(reference.report().gradient_norm).epsilon(1e-14));
+      for (int rank = 0; rank < count; ++rank) {
+        AdamW& optimizer = *optimizers[static_cast<size_t>(rank)];
+        // That of the reference itself, so that the clipping factor has the same bits.
+        optimizer.squared_norm().copy_from(reference.squared_norm());
+        int64_t buckets = 0;
+        optimizer.update(0.01, loss, [&](int64_t bucket) { CHECK(bucket == buckets++); });
+        CHECK(buckets == arenas[static_cast<size_t>(rank)]->buckets());
+      }
+      for (int rank = 0; rank < count; ++rank) {
+        const ParameterArena& from = *arenas[static_cast<size_t>(rank)];
+        for (auto& arena : arenas)
+          arena->slices(arena->weights(), rank).copy_from(from.slices(from.weights(), rank));
+      }
+      for (size_t i = 0; i < entries.size(); ++i) {
+        for (auto& arena : arenas)
+          CHECK(arena->weight(i).to_vector<float>() == whole.weight(i).to_vector<float>());
+      }
+    }
+  }
+}

@@ -60,7 +60,7 @@ TEST_CASE("signals come at their step or save alone") {
 
 TEST_CASE("other text is a usage error that repeats it") {
   for (const char* text :
-       {"nan", "nan@", "nan@x", "nan@0", "nan@-1", "nan@3:", "nan@3:0", "nan@3:2:1", "kill@3:2", "hang@3",
+       {"nan", "nan@", "nan@x", "nan@0", "nan@-1", "nan@3:", "nan@3:0", "nan@3:2:1", "kill@3:2", "sleep@3",
         "term@save", "nan@save", "kill @3", "nan@3,,nan@4", "nan@99999999999999999999"}) {
     INFO(text);
     try {
