@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# On a machine with two GPUs or more: that N GPUs train as one does, how much faster, and in how much memory.
+set -uo pipefail
+
+usage() {
+  cat <<'END'
+Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS]
+
+BIN is the folder of a build with the program train; WORK (default: a temporary folder) takes data and runs, about
+100 MB; RANKS (default 2) is the number of GPUs. Processes are started as torchrun starts them and meet over TCP,
+so that no MPI is needed. Takes about two minutes.
+
+  1. a small model for 30 steps, in f32 and bf16: RANKS processes, with and without parallel.zero, against one
+     process that accumulates as many micro batches; the same run twice must give the same bits
+  2. GLA 340M and 1.3B: tokens/s of a GPU and memory for 12 steps, one process against RANKS, without and with
+     parallel.zero, at the same tokens a GPU
+
+Exit codes: 0 all equal, 1 not, 2 usage, 77 fewer GPUs here. Speeds are printed, not judged.
+END
+}
+
+case "${1-}" in
+  "" | --help | -h) usage; [ -n "${1-}" ] && exit 0; exit 2 ;;
+esac
+bin=$(cd "$1" && pwd) || exit 2
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+made=
+if [ -n "${2-}" ]; then mkdir -p "$2"; work=$2; else work=$(mktemp -d); made=$work; fi
+trap '[ -z "$made" ] || rm -rf "$made"' EXIT
+ranks=${3:-2}
+[ -x "$bin/train" ] || { echo "many_gpus: no program train in $bin" >&2; exit 2; }
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .)
+if [ "$gpus" -lt "$ranks" ]; then
+  echo "many_gpus: $gpus GPU(s) here, $ranks are needed; skipped"
+  exit 77
+fi
+
+failures=0
+port=$((20000 + $$ % 20000))
+
+# launch PROCESSES LOG ARGUMENTS...: the highest exit code of train's processes.
+launch() {
+  local processes=$1 log=$2 code=0 pids=() pid status rank
+  shift 2
+  port=$((port + 1))
+  for ((rank = 0; rank < processes; ++rank)); do
+    if [ "$processes" -eq 1 ]; then
+      "$bin/train" "$@" >"$log.$rank" 2>&1 &
+    else
+      RANK=$rank WORLD_SIZE=$processes MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$bin/train" "$@" >"$log.$rank" 2>&1 &
+    fi
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do
+    wait "$pid" 2>/dev/null
+    status=$?
+    [ "$status" -le "$code" ] || code=$status
+  done
+  return "$code"
+}
+
+# Random tokens below 31612: bare 16-bit numbers, no byte of which is above 0x7b.
+mkdir -p "$work/data"
+head -c 40000000 /dev/urandom | tr '\200-\377' '\000-\177' | tr '\174-\177' '\000-\003' >"$work/data/train.bin"
+
+# Lines "step value" of a key of a run's .jsonl.
+column() {
+  sed -n "s/.*\"step\":\([0-9]*\),.*\"$2\":\([-0-9.e+]*\).*/\1 \2/p" "$1"
+}
+
+cat >"$work/small.json" <<END
+{
+  "model": { "model_type": "gla", "vocab_size": 32000, "hidden_size": 256, "num_hidden_layers": 4, "num_heads": 4,
+             "use_short_conv": true },
+  "data": { "train": "$work/data/train.bin" },
+  "optimizer": { "lr": 1e-3 },
+  "train": { "steps": 30, "sequence_length": 512, "micro_batch_sequences": 4, "device": "cuda",
+             "global_batch_tokens": $((4 * 512 * ranks)) },
+  "checkpoint": { "every": 0 },
+  "log": { "progress": "off", "tensorboard": false }
+}
+END
+
+small() { # NAME PROCESSES ARGUMENTS...
+  local name=$1 processes=$2
+  shift 2
+  launch "$processes" "$work/$name.log" --config "$work/small.json" --set "train.output_dir=$work/$name" "$@"
+  local code=$?
+  if [ "$code" -ne 0 ]; then
+    echo "FAILED $name: exit code $code"
+    tail -n 5 "$work/$name.log".*
+    failures=$((failures + 1))
+  fi
+}
+
+# The largest relative difference of two runs' losses.
+compare() { # NAME REFERENCE TOLERANCE
+  local difference
+  difference=$(paste <(column "$work/$1/log.jsonl" loss) <(column "$work/$2/log.jsonl" loss) | awk '
+    NF != 4 || $1 != $3 { bad = 1 }
+    { d = ($2 - $4) / $4; if (d < 0) d = -d; if (d > most) most = d }
+    END { if (bad || NR != 30) print "nan"; else print most + 0 }')
+  if awk -v d="$difference" -v t="$3" 'BEGIN { exit !(d != "nan" && d + 0 <= t + 0) }'; then
+    echo "ok     $1 against $2: losses differ by at most $difference (limit $3)"
+  else
+    echo "FAILED $1 against $2: losses differ by $difference (limit $3)"
+    failures=$((failures + 1))
+  fi
+}
+
+for dtype in float32 bfloat16; do
+  limit=1e-5
+  [ "$dtype" = float32 ] || limit=5e-3
+  small "$dtype-1" 1 --set "train.dtype=$dtype"
+  small "$dtype-$ranks" "$ranks" --set "train.dtype=$dtype"
+  small "$dtype-$ranks-zero" "$ranks" --set "train.dtype=$dtype" --set parallel.zero=1 --set parallel.check_weights_every=10
+  compare "$dtype-$ranks" "$dtype-1" "$limit"
+  compare "$dtype-$ranks-zero" "$dtype-1" "$limit"
+done
+small "bfloat16-$ranks-zero-again" "$ranks" --set train.dtype=bfloat16 --set parallel.zero=1
+first=$(sha256sum <"$work/bfloat16-$ranks-zero/log.jsonl")
+again=$(sha256sum <"$work/bfloat16-$ranks-zero-again/log.jsonl")
+for shard in "$work/bfloat16-$ranks-zero"/checkpoints/step_00000030/{model,trainer/optimizer-*}.safetensors; do
+  first+=$(sha256sum <"$shard")
+  again+=$(sha256sum <"${shard/-zero/-zero-again}")
+done
+if [ "$first" = "$again" ]; then
+  echo "ok     the same run twice: the same bits"
+else
+  echo "FAILED the same run twice: other bits"
+  failures=$((failures + 1))
+fi
+
+# Killed after step 12, so that no checkpoint is written. Tokens/s of a GPU: the median of steps 5 to 12.
+speed() { # MODEL SEQUENCES PROCESSES ARGUMENTS...
+  local model=$1 sequences=$2 processes=$3 name memory
+  shift 3
+  name=$model-$processes${1:+-zero}
+  cat >"$work/$name.json" <<END
+{
+  "model": "$repository/configs/model/$model.json",
+  "data": { "train": "$work/data/train.bin" },
+  "train": { "steps": 1000, "sequence_length": 2048, "micro_batch_sequences": $sequences, "recompute": "selective",
+             "device": "cuda" },
+  "checkpoint": { "every": 0 },
+  "log": { "progress": "on", "tensorboard": false }
+}
+END
+  SLUICE_FAULT=kill@12 launch "$processes" "$work/$name.log" --config "$work/$name.json" \
+    --set "train.output_dir=$work/$name" "$@"
+  rate=$(column "$work/$name/timing.jsonl" tokens_per_second | awk '$1 >= 5 { print $2 }' | sort -g |
+    awk -v n="$processes" '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] / n; else print 0 }')
+  memory=$(column "$work/$name/timing.jsonl" peak_bytes | awk '{ peak = $2 / 2 ^ 30 } END { printf "%.1f GiB", peak }')
+  if [ "$rate" = 0 ]; then
+    echo "FAILED $name"
+    tail -n 5 "$work/$name.log".*
+    failures=$((failures + 1))
+  fi
+  printf '%-14s %d GPU(s)%-6s %10.0f tokens/s a GPU' "$model" "$processes" "${1:+, zero}" "$rate"
+  if [ "$processes" -eq 1 ]; then
+    alone=$rate
+  else
+    awk -v r="$rate" -v a="$alone" 'BEGIN { if (a > 0) printf ", %.1f%% of one", 100 * r / a }'
+  fi
+  echo ", peak $memory"
+}
+
+for model in gla_340m:16 gla_1.3b:8; do
+  speed "${model%:*}" "${model#*:}" 1
+  speed "${model%:*}" "${model#*:}" "$ranks"
+  speed "${model%:*}" "${model#*:}" "$ranks" --set parallel.zero=1
+  for zero in 0 1; do
+    RANK=0 WORLD_SIZE=$ranks "$bin/train" --config "$work/${model%:*}-$ranks.json" --dry-run \
+      --set "parallel.zero=$zero" 2>/dev/null | sed -n "s/^device memory/planned, zero $zero/p"
+  done
+done
+[ "$failures" -eq 0 ]
