@@ -195,3 +195,25 @@ TEST_CASE("convert inspect prints token files and says what is wrong with others
   CHECK(convert("inspect " + (directory / "missing.bin").string()).exit_code == 3);
   CHECK(convert("inspect " + (directory / "missing.safetensors").string()).exit_code == 4);
 }
+
+TEST_CASE("convert inspect prints a whole model directory, and each of its files") {
+  const test::TemporaryDirectory directory;
+  const fs::path golden = SLUICE_SOURCE_DIR "/tests/golden/gla_small";
+  for (const char* name : {"config.json", "model.safetensors"}) fs::copy(golden / name, directory / name);
+  const Run whole = convert("inspect " + directory.path().string());
+  INFO(whole.output);
+  CHECK(whole.exit_code == 0);
+  CHECK_THAT(whole.output, test::contains("gla (GLAForCausalLM)"));
+  CHECK_THAT(whole.output, test::contains("2 layers of width 64, feed-forward 256, vocabulary 96\n"));
+  CHECK_THAT(whole.output, test::contains("31 tensors"));
+  const Run config = convert("inspect " + (directory / "config.json").string());
+  CHECK(config.exit_code == 0);
+  CHECK_THAT(config.output, test::contains("parameters\n"));
+  // What is wrong is told, with the exit code of its kind.
+  write(directory / "config.json", "{\"model_type\":\"gla\",\"num_heads\":0}");
+  CHECK(convert("inspect " + (directory / "config.json").string()).exit_code == 4);
+  write(directory / "manifest.json", "{}");
+  CHECK(convert("inspect " + (directory / "manifest.json").string()).exit_code == 4);
+  write(directory / "tokenizer.model", "x");
+  CHECK(convert("inspect " + (directory / "tokenizer.model").string()).exit_code == 3);
+}
