@@ -138,6 +138,17 @@ __device__ __forceinline__ float2 unpack_bfloat16(uint32_t pair) {
   return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 }
 
+// Where, in 16 bytes, a state's first piece of a panel and step lies.
+__device__ __forceinline__ int64_t first_piece(const StateFragments& fragments, int64_t state, int64_t panel,
+                                               int64_t step) {
+  return ((state * fragments.panels + panel) * fragments.steps + step) * 4 * 32;
+}
+
+// What will soon be read, into the second-level cache.
+__device__ __forceinline__ void prefetch_to_cache(const void* pointer) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(pointer));
+}
+
 // Elementwise work on a chunk: a thread holds two neighbouring columns of one of eight segments of eight
 // rows.
 inline constexpr int SEGMENTS = 8, SEGMENT_ROWS = CHUNK / SEGMENTS;

@@ -36,6 +36,19 @@ struct OutRows {
   int64_t stride;
 };
 
+// How the fused walk leaves states in memory: as the tensor cores take them. A piece of 512 bytes is 16 keys
+// of 16 values, 16 bytes a lane = 4 * group + pair: of key `group` values 2 * pair, + 1, + 8, + 9, then the
+// same of key `group` + 8. Pieces are [chunks, Hkv, panels of 64 keys, steps of 16 values, 4].
+struct StateFragments {
+  int64_t panels, steps;  // of a state
+};
+inline StateFragments state_fragments(int64_t key_size, int64_t value_size) {
+  return {(key_size + 63) / 64, (value_size + 63) / 64 * 4};
+}
+inline int64_t elements_of(const StateFragments& fragments) {
+  return fragments.panels * 64 * fragments.steps * 16;
+}
+
 struct Chunked {
   int64_t chunks, sequences;
   int heads, kv_heads, group, key_size, value_size;
@@ -49,9 +62,15 @@ struct Chunked {
   bfloat16* q_hat;     // [chunks, H, HAT_ROWS, K]
   bfloat16* k_hat;     // [chunks, Hkv, HAT_ROWS, K]
   bfloat16* scores;    // [chunks, H, 2, 64, 64]: P rounded, and what the rounding took off
-  float* d_scores;     // [chunks, H, 64, 64]: dP
+  float* d_scores;     // [chunks, H, 64, 64]: dP; for groups of several query heads, others keep it on chip
   bfloat16* states;    // [chunks, Hkv, K, V]: S before each chunk
   bfloat16* d_states;  // [chunks, Hkv, K, V]: dS after each chunk
+  // For the fused walk, where panels are not 0 (one query head a kv head). Then q_hat and k_hat are [chunks,
+  // H, panels, HAT_ROWS, 64], their rows and those of scores as shared memory takes them: 16-byte pieces
+  // permuted by piece ^ (row & 7); decay is [chunks, Hkv, 64 panels]; states are StateFragments.
+  int panels;
+  bool flipped;  // rows of q_hat and scores in blocks of 16, last first; without rounding errors of q_hat
+  StateFragments fragments;
 };
 
 struct Slots {
@@ -62,6 +81,7 @@ struct Slots {
 
 // spans, decay, q_hat, k_hat and scores.
 void prepare_chunks(const Chunked& chunked, Stream stream);
+// d_scores, which gradients of groups need.
 void d_scores_of_chunks(const Chunked& chunked, Stream stream);
 // Forward: the states before the chunks, from `start` to `end`. In reverse: their gradients after the chunks.
 struct StateWalk {

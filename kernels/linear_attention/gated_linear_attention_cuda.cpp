@@ -5,6 +5,7 @@
 #include "core/cuda_check.h"
 #include "kernels/linear_attention/gated_linear_attention.h"
 #include "kernels/linear_attention/gated_linear_attention_chunked.h"
+#include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
 #include "kernels/linear_attention/gated_linear_attention_plan.h"
 #include "kernels/linear_attention/gated_linear_attention_recurrent.h"
 
@@ -37,7 +38,54 @@ gla::Chunked chunked_of(const Params& p, const GatedLinearAttentionPlan& plan) {
   chunked.d_scores = reinterpret_cast<float*>(workspace + plan.d_scores);
   chunked.states = reinterpret_cast<bfloat16*>(workspace + plan.states);
   chunked.d_states = reinterpret_cast<bfloat16*>(workspace + plan.d_states);
+  if (plan.path == Path::kFused) {
+    chunked.panels = gla::fused_panels(p.key_size);
+    chunked.fragments = gla::state_fragments(p.key_size, p.value_size);
+  }
   return chunked;
+}
+
+template <class Params>
+gla::FusedWalk fused_walk_of(const Params& p, const GatedLinearAttentionPlan& plan) {
+  char* workspace = static_cast<char*>(p.workspace);
+  gla::FusedWalk walk = {};
+  walk.segment_chunks = plan.segment_chunks, walk.slots = plan.segment_slots;
+  walk.segment_states = reinterpret_cast<float*>(workspace + plan.segment_states);
+  walk.segment_decays = reinterpret_cast<float*>(workspace + plan.segment_decays);
+  walk.start_factor = walk.end_factor = 1.0f;
+  return walk;
+}
+
+void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  gla::Chunked chunked = chunked_of(p, plan);
+  chunked.flipped = true;
+  prepare_chunks(chunked, p.stream);
+  gla::FusedWalk walk = fused_walk_of(p, plan);
+  walk.values = chunked.v, walk.hat = chunked.k_hat, walk.emit_hat = chunked.q_hat;
+  walk.to = {p.o, p.o_stride};
+  walk.start = {p.state_in, p.initial_state, nullptr}, walk.end = {p.state_out, nullptr, p.final_state};
+  walk_fused(chunked, walk, p.stream);
+}
+
+void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  gla::Chunked chunked = chunked_of(p, plan);
+  chunked.d_o = {p.d_o, p.d_o_stride};
+  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr;
+  prepare_chunks(chunked, p.stream);
+  gla::FusedWalk reverse = fused_walk_of(p, plan);
+  reverse.reverse = true;
+  reverse.values = chunked.d_o, reverse.hat = chunked.q_hat, reverse.emit_hat = chunked.k_hat;
+  reverse.to = {p.dv, p.dv_stride}, reverse.states = only_values ? nullptr : chunked.d_states;
+  reverse.start = {p.state_out, p.d_final_state, nullptr},
+  reverse.end = {p.state_in, nullptr, p.d_initial_state};
+  reverse.start_factor = 1.0f / chunked.factor, reverse.end_factor = chunked.factor;
+  walk_fused(chunked, reverse, p.stream);
+  if (only_values) return;
+  gla::FusedWalk forward = fused_walk_of(p, plan);
+  forward.values = chunked.v, forward.hat = chunked.k_hat, forward.states = chunked.states;
+  forward.start = {p.state_in, p.initial_state, nullptr}, forward.end = {p.state_out, nullptr, nullptr};
+  walk_fused(chunked, forward, p.stream);
+  gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 
 void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
@@ -60,7 +108,7 @@ void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLin
   walk_states(chunked, walks, only_values ? 1 : 2, p.stream);
   if (p.dv != nullptr) d_values_of_chunks(chunked, {p.dv, p.dv_stride}, p.stream);
   if (only_values) return;
-  d_scores_of_chunks(chunked, p.stream);
+  if (chunked.group > 1) d_scores_of_chunks(chunked, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 
@@ -86,6 +134,7 @@ void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
   }
   if (plan.path == Path::kStep) return gla::run_step(p);
   if constexpr (std::is_same_v<T, bfloat16>) {
+    if (plan.path == Path::kFused) return run_fused(p, plan);
     if (plan.path == Path::kChunked) return run_chunked(p, plan);
   }
   gla::run_recurrence(p);
@@ -99,6 +148,7 @@ void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& p) {
                             p.sequences, p.stream);
   }
   if constexpr (std::is_same_v<T, bfloat16>) {
+    if (plan.path == Path::kFused) return run_fused(p, plan);
     if (plan.path == Path::kChunked) return run_chunked(p, plan);
   }
   gla::run_recurrence(p, plan);

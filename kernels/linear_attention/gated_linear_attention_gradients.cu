@@ -1,5 +1,6 @@
 // dq, dk and dg of a chunk from the states around it: one pass over both, which is most of what backward
 // reads.
+#include <cstddef>
 #include <type_traits>
 
 #include "core/cuda_check.h"
@@ -15,7 +16,6 @@ constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
 // gates' gradient. Two blocks a multiprocessor: one multiplies while the other is at its decays.
 constexpr int KEYS = PANEL;
 constexpr int THREADS = 256, ROLE_WARPS = THREADS / 64;
-constexpr int STAGES = 2;
 constexpr int ROW = KEYS + 8;          // floats: four rows of eight columns of a fragment fill the banks
 constexpr int SCORES_ROW = CHUNK + 4;  // the same for eight rows of four
 
@@ -27,28 +27,38 @@ struct Inside {
   float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
   float b[CHUNK * ROW];  // where the factors would leave the range of floats
 };
+// What the sums meet once all states are read. Of a group's heads, the first leaves `far` for the last.
+template <bool GROUPED>
 struct Shared {
+  static constexpr int STAGES = GROUPED ? 2 : 3;
   union {
     Stage stages[STAGES];
-    Inside inside;
+    struct {
+      Inside inside;
+      float d_scores[CHUNK * SCORES_ROW];  // dP
+      float far_of_one[GROUPED ? 4 : CHUNK * ROW];
+    };
   };
-  float far[CHUNK * ROW];              // V dS^T
-  float d_scores[CHUNK * SCORES_ROW];  // dP
-  float diagonal[CHUNK];               // of dP, where d_scores then holds zeros
+  float far_of_group[GROUPED ? CHUNK * ROW : 4];
+  float diagonal[CHUNK];  // of dP, where d_scores then holds zeros
   float sums[2 * SEGMENTS * KEYS];
   float before[KEYS];  // e^middle: from the chunk's start to the middle of the decay
   float across[KEYS];  // rowsum_V(S . dS)
+
+  __device__ __forceinline__ float* far() { return GROUPED ? far_of_group : far_of_one; }  // V dS^T
 };
 
-__device__ __forceinline__ float dot_of_pieces(const uint4& x, const uint4& y) {
+static_assert(offsetof(Shared<true>, sums) % 16 == 0 && offsetof(Shared<false>, sums) % 16 == 0);
+
+// Products of two pieces' elements: a half's to each of two sums, or all to one.
+template <int SUMS>
+__device__ __forceinline__ void add_products(float (&sums)[SUMS], const uint4& x, const uint4& y) {
   const uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
-  float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 a = unpack_bfloat16(xs[i]), b = unpack_bfloat16(ys[i]);
-    sum += a.x * b.x + a.y * b.y;
+    sums[i * SUMS / 4] += a.x * b.x + a.y * b.y;
   }
-  return sum;
 }
 
 // Visits the sums of a 32 x 32 tile two neighbouring columns at a time: visit(c, d, row, column).
@@ -118,13 +128,16 @@ __device__ __forceinline__ void add_inside_by_terms(float (&sums)[2][4][4], cons
   }
 }
 
-// GROUPED: several query heads share a kv head. One block a chunk, kv head and KEYS columns of the keys.
-template <bool GROUPED>
+// GROUPED: several query heads share a kv head. FRAGMENTS: states are StateFragments, not [K, V]. One block a
+// chunk, kv head and KEYS columns of the keys.
+template <bool GROUPED, bool FRAGMENTS>
 __global__ void __launch_bounds__(THREADS, 2)
     gradients(const __grid_constant__ Chunked p, const OutRows dq_out, const OutRows dk_out,
               const OutRows dg_out) {
   extern __shared__ __align__(128) unsigned char memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  using Layout = Shared<GROUPED>;
+  constexpr int STAGES = Layout::STAGES;
+  Layout& shared = *reinterpret_cast<Layout*>(memory);
   const int K = p.key_size, V = p.value_size;
   const unsigned tiles = (K + KEYS - 1) / KEYS;
   const int k0 = static_cast<int>(blockIdx.x % tiles) * KEYS, columns = min(KEYS, K - k0);
@@ -144,10 +157,27 @@ __global__ void __launch_bounds__(THREADS, 2)
     return rows_of.data + span.first * rows_of.stride + static_cast<int64_t>(head) * K + k0 +
            (active ? in_tile : 0);
   };
-  const int64_t state = (c * p.kv_heads + kv_head) * K + k0;  // row of the states
+  const int64_t state = FRAGMENTS ? first_piece(p.fragments, c * p.kv_heads + kv_head, k0 / KEYS, 0) * 8
+                                  : ((c * p.kv_heads + kv_head) * K + k0) * V;
+  const auto copy_state = [&](unsigned char* to, const bfloat16* states, int v0) {
+    if constexpr (FRAGMENTS) {
+      const bfloat16* from = states + state + v0 * KEYS + threadIdx.x * 8;
+#pragma unroll
+      for (int i = 0; i < PANEL_BYTES; i += THREADS * 16) {
+        copy_async_16(shared_address(to) + i + threadIdx.x * 16, from + i / 2, true);
+      }
+    } else {
+      copy_panel<KEYS, THREADS>(shared_address(to), states + state + v0, V, columns, V - v0);
+    }
+  };
 
+  // dP = tril(dO V^T) beside the rest where all of dO and v comes by: a tile of 32 x 16 a warp.
+  constexpr bool OWN_SCORES = !GROUPED;
+  const int scores_column = (warp >> 1) * 16;
+  const bool scores_above = scores_column > row0 + 31;
+  [[maybe_unused]] float scores[2][2][4] = {};
   float sums[2][4][4] = {};
-  float across = 0.0f;
+  float across[FRAGMENTS ? 2 : 1] = {};    // parts of rowsum_V(S . dS) of two rows, or one
   float d_gate[SEGMENT_ROWS][2] = {};      // q . dq, summed over the group
   float d_diagonal[SEGMENT_ROWS][2] = {};  // dk from a token's own output
   Gates gates;
@@ -164,21 +194,22 @@ __global__ void __launch_bounds__(THREADS, 2)
         Stage& stage = shared.stages[step % STAGES];
         const int v0 = step * PANEL;
         copy_panel<CHUNK, THREADS>(shared_address(stage.d_o), d_o + v0, p.d_o.stride, rows, V - v0);
-        copy_panel<KEYS, THREADS>(shared_address(stage.state), p.states + state * V + v0, V, columns, V - v0);
+        copy_state(stage.state, p.states, v0);
         if (r == 0) {
           copy_panel<CHUNK, THREADS>(shared_address(stage.v), v + v0, p.v.stride, rows, V - v0);
-          copy_panel<KEYS, THREADS>(shared_address(stage.d_state), p.d_states + state * V + v0, V, columns,
-                                    V - v0);
+          copy_state(stage.d_state, p.d_states, v0);
         }
       }
       commit_copies();
     };
     if (!of_keys) visit_tile(sums, row0, column0, [](float& x, float& y, int, int) { x = y = 0.0f; });
-    const float* d_scores = p.d_scores + (c * p.heads + head) * CHUNK * CHUNK;
-    for (int i = static_cast<int>(threadIdx.x) * 4; i < CHUNK * CHUNK; i += THREADS * 4) {
-      copy_async_16(shared_address(shared.d_scores + i / CHUNK * SCORES_ROW + i % CHUNK), d_scores + i, true);
-    }
     for (int step = 0; step < STAGES - 1; ++step) load(step);
+    if (threadIdx.x < 2 * CHUNK) {
+      const Rows& from = threadIdx.x < CHUNK ? p.q : p.k;
+      const int row = min(static_cast<int>(threadIdx.x) % CHUNK, rows - 1);
+      prefetch_to_cache(from.data + (span.first + row) * from.stride +
+                        static_cast<int64_t>(threadIdx.x < CHUNK ? head : kv_head) * K + k0);
+    }
     if (r == 0) {
       gates = gates_of_chunk<KEYS>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
                                    rows, in_tile, segment, shared.sums);
@@ -190,49 +221,99 @@ __global__ void __launch_bounds__(THREADS, 2)
       load(step + STAGES - 1);
       const Stage& stage = shared.stages[step % STAGES];
       if (r == 0) {
-        const int row = static_cast<int>(threadIdx.x) >> 2, piece = (static_cast<int>(threadIdx.x) & 3) * 2;
+        const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const uint32_t offset = piece_address(0, row, piece + i);
-          across += dot_of_pieces(*reinterpret_cast<const uint4*>(stage.state + offset),
-                                  *reinterpret_cast<const uint4*>(stage.d_state + offset));
+          const uint32_t offset =
+              FRAGMENTS ? (thread + i * THREADS) * 16 : piece_address(0, thread >> 2, (thread & 3) * 2 + i);
+          add_products(across, *reinterpret_cast<const uint4*>(stage.state + offset),
+                       *reinterpret_cast<const uint4*>(stage.d_state + offset));
         }
       }
       if (r > 0 && of_keys) continue;
-      const uint32_t a_tile = shared_address(of_keys ? stage.v : stage.d_o);
+      const uint32_t o_tile = shared_address(stage.d_o), v_tile = shared_address(stage.v);
       const uint32_t b_tile = shared_address(of_keys ? stage.d_state : stage.state);
 #pragma unroll
       for (int k = 0; k < PANEL; k += 16) {
         uint32_t a[2][4], b[2][4];
 #pragma unroll
-        for (int m = 0; m < 2; ++m) fragment_a_stored_mk(a[m], a_tile, row0 + 16 * m, k);
+        for (int m = 0; m < 2; ++m) fragment_a_stored_mk(a[m], of_keys ? v_tile : o_tile, row0 + 16 * m, k);
 #pragma unroll
-        for (int n = 0; n < 2; ++n) fragment_b_stored_nk(b[n], b_tile, k, column0 + 16 * n);
+        for (int n = 0; n < 2; ++n) {
+          if constexpr (FRAGMENTS) {
+            const unsigned char* tile = of_keys ? stage.d_state : stage.state;
+            const uint4 piece = *reinterpret_cast<const uint4*>(
+                tile + ((k / 4 + column0 / 16 + n) * 32 + (threadIdx.x & 31)) * 16);
+            b[n][0] = piece.x, b[n][1] = piece.y, b[n][2] = piece.z, b[n][3] = piece.w;
+          } else {
+            fragment_b_stored_nk(b[n], b_tile, k, column0 + 16 * n);
+          }
+        }
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
 #pragma unroll
           for (int t = 0; t < 4; ++t)
             mma_m16n8k16(sums[m][t], a[m], b[t / 2][t % 2 * 2], b[t / 2][t % 2 * 2 + 1]);
         }
+        if constexpr (OWN_SCORES) {
+          if (scores_above) continue;
+          if (of_keys) {
+#pragma unroll
+            for (int m = 0; m < 2; ++m) fragment_a_stored_mk(a[m], o_tile, row0 + 16 * m, k);
+          }
+          fragment_b_stored_nk(b[0], v_tile, k, scores_column);
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+            mma_m16n8k16(scores[m][0], a[m], b[0][0], b[0][1]);
+            mma_m16n8k16(scores[m][1], a[m], b[0][2], b[0][3]);
+          }
+        }
       }
     }
     wait_for_copies<0>();
-    __syncthreads();  // the stages become shared.inside
+    __syncthreads();  // the stages become what lies in their place
+    if constexpr (OWN_SCORES) {
+      const auto store = [&](float score, int row, int column) {
+        score = to_tf32(score);
+        if (column == row) shared.diagonal[row] = score;
+        shared.d_scores[row * SCORES_ROW + column] = column < row ? score : 0.0f;
+      };
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        if (!scores_above)
+          store(scores[i / 8][i / 4 % 2][i % 4],
+                row0 + 16 * (i / 8) + 8 * (i / 2 % 2) + ((threadIdx.x & 31) >> 2),
+                scores_column + 8 * (i / 4 % 2) + 2 * (threadIdx.x & 3) + i % 2);
+      }
+    } else {
+      const float* d_scores = p.d_scores + (c * p.heads + head) * CHUNK * CHUNK;
+      for (int i = static_cast<int>(threadIdx.x) * 4; i < CHUNK * CHUNK; i += THREADS * 4) {
+        copy_async_16(shared_address(shared.d_scores + i / CHUNK * SCORES_ROW + i % CHUNK), d_scores + i,
+                      true);
+      }
+      commit_copies();
+    }
 
     if (r == 0) {
-      across += __shfl_xor_sync(~0u, across, 1);
-      across += __shfl_xor_sync(~0u, across, 2);
-      if ((threadIdx.x & 3) == 0) shared.across[threadIdx.x >> 2] = across;
+      if constexpr (FRAGMENTS) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          across[i] += __shfl_xor_sync(~0u, across[i], 1);
+          across[i] += __shfl_xor_sync(~0u, across[i], 2);
+          if ((threadIdx.x & 3) == 0) {
+            shared.sums[warp / 4 * KEYS + warp % 4 * 16 + 8 * i + (threadIdx.x >> 2 & 7)] = across[i];
+          }
+        }
+      } else {
+        across[0] += __shfl_xor_sync(~0u, across[0], 1);
+        across[0] += __shfl_xor_sync(~0u, across[0], 2);
+        if ((threadIdx.x & 3) == 0) shared.across[threadIdx.x >> 2] = across[0];
+      }
     }
     const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
     if (segment == 0) {
       shared.before[in_tile] = power_of_two(middle0);
       shared.before[in_tile + 1] = power_of_two(middle1);
-    }
-    if (threadIdx.x < CHUNK) {
-      float& score = shared.d_scores[threadIdx.x * SCORES_ROW + threadIdx.x];
-      shared.diagonal[threadIdx.x] = score;
-      score = 0.0f;
     }
     uint32_t q[SEGMENT_ROWS];
     load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
@@ -263,11 +344,24 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
     if (of_keys && r == 0) {
       visit_tile(sums, row0, column0, [&](float& x, float& y, int row, int column) {
-        *reinterpret_cast<float2*>(shared.far + row * ROW + column) = make_float2(x, y);
+        *reinterpret_cast<float2*>(shared.far() + row * ROW + column) = make_float2(x, y);
         x = y = 0.0f;
       });
     }
+    if constexpr (!OWN_SCORES) {
+      wait_for_copies<0>();
+      for (int i = static_cast<int>(threadIdx.x) * 4; i < CHUNK * CHUNK; i += THREADS * 4) {
+        const int row = i / CHUNK, to_diagonal = row - i % CHUNK;
+        if (to_diagonal < 0 || to_diagonal >= 4) continue;
+        float& score = shared.d_scores[row * SCORES_ROW + row];
+        shared.diagonal[row] = score;
+        score = 0.0f;
+      }
+    }
     __syncthreads();
+    if (FRAGMENTS && r == 0 && threadIdx.x < KEYS) {
+      shared.across[threadIdx.x] = shared.sums[threadIdx.x] + shared.sums[KEYS + threadIdx.x];
+    }
     const float* factors = of_keys ? shared.inside.q : shared.inside.k;
     if (by_terms) {
       add_inside_by_terms(sums, shared.d_scores, factors, shared.inside.b, of_keys, row0, column0);
@@ -313,7 +407,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
     const int row = first_row + i;
     const float2 near_sum = *reinterpret_cast<const float2*>(shared.inside.q + row * ROW + in_tile);
-    const float2 far_sum = *reinterpret_cast<const float2*>(shared.far + row * ROW + in_tile);
+    const float2 far_sum = *reinterpret_cast<const float2*>(shared.far() + row * ROW + in_tile);
     const float2 k_here = unpack_bfloat16(k[i]);
     float dk_pair[2];
 #pragma unroll
@@ -361,14 +455,15 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-template <bool GROUPED>
+template <bool GROUPED, bool FRAGMENTS>
 void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(Shared));
-  static const cudaError_t allowed =
-      cudaFuncSetAttribute(gradients<GROUPED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  constexpr int kBytes = static_cast<int>(sizeof(Shared<GROUPED>));
+  static const cudaError_t allowed = cudaFuncSetAttribute(
+      gradients<GROUPED, FRAGMENTS>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
   const int64_t blocks = chunked.chunks * chunked.kv_heads * ((chunked.key_size + KEYS - 1) / KEYS);
-  gradients<GROUPED><<<static_cast<unsigned>(blocks), THREADS, kBytes, stream>>>(chunked, dq, dk, dg);
+  gradients<GROUPED, FRAGMENTS>
+      <<<static_cast<unsigned>(blocks), THREADS, kBytes, stream>>>(chunked, dq, dk, dg);
   SLUICE_CHECK_LAUNCH("gated_linear_attention gradients");
 }
 
@@ -377,9 +472,11 @@ void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg
 void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
   if (chunked.chunks == 0) return;
   if (chunked.group > 1) {
-    launch_gradients<true>(chunked, dq, dk, dg, stream);
+    launch_gradients<true, false>(chunked, dq, dk, dg, stream);
+  } else if (chunked.fragments.panels > 0) {
+    launch_gradients<false, true>(chunked, dq, dk, dg, stream);
   } else {
-    launch_gradients<false>(chunked, dq, dk, dg, stream);
+    launch_gradients<false, false>(chunked, dq, dk, dg, stream);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "kernels/linear_attention/gated_linear_attention_chunked.h"
+#include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
 
 namespace sluice::kernels {
 namespace {
@@ -55,19 +56,40 @@ class Parts {
   int64_t bytes_ = 0;
 };
 
+bool fused_allowed = true;
+
 template <class Params>
-void place_chunked(const Params& p, bool backward, GatedLinearAttentionPlan& plan) {
+bool fused_fits(const Params& p) {
+  return fused_allowed && p.heads == p.kv_heads && p.key_size <= gla::FUSED_WALK_LARGEST_KEYS &&
+         gla::has_fused_walk();
+}
+
+// The chunked path or, where it fits, the fused one.
+template <class Params>
+void place_chunks(const Params& p, bool backward, GatedLinearAttentionPlan& plan) {
   const int64_t q_chunks = p.chunks * p.heads, kv_chunks = p.chunks * p.kv_heads;
+  const bool fused = fused_fits(p);
+  plan.path = fused ? Path::kFused : Path::kChunked;
   Parts parts;
   plan.spans = parts.next(p.chunks, sizeof(gla::ChunkSpan));
-  plan.decay = parts.next(kv_chunks * p.key_size, 4);
-  plan.q_hat = parts.next(q_chunks * gla::HAT_ROWS * p.key_size, 2);
-  plan.k_hat = parts.next(kv_chunks * gla::HAT_ROWS * p.key_size, 2);
+  const int64_t keys = fused ? gla::fused_panels(p.key_size) * int64_t{64} : p.key_size;
+  plan.decay = parts.next(kv_chunks * keys, 4);
+  plan.q_hat = parts.next(q_chunks * gla::HAT_ROWS * keys, 2);
+  plan.k_hat = parts.next(kv_chunks * gla::HAT_ROWS * keys, 2);
   plan.scores = parts.next(q_chunks * 2 * gla::CHUNK * gla::CHUNK, 2);
-  plan.states = parts.next(kv_chunks * p.key_size * p.value_size, 2);
+  const int64_t state_elements =
+      fused ? gla::elements_of(gla::state_fragments(p.key_size, p.value_size)) : p.key_size * p.value_size;
+  if (backward || !fused) plan.states = parts.next(kv_chunks * state_elements, 2);
+  if (fused) {
+    const gla::Segmentation segments =
+        gla::segmentation_of(p.chunks, p.sequences, p.kv_heads, p.key_size, p.value_size);
+    plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
+    plan.segment_states = parts.next(segments.state_elements, 4);
+    plan.segment_decays = parts.next(segments.decay_elements, 4);
+  }
   if (backward) {
-    plan.d_scores = parts.next(q_chunks * gla::CHUNK * gla::CHUNK, 4);
-    plan.d_states = parts.next(kv_chunks * p.key_size * p.value_size, 2);
+    if (p.heads != p.kv_heads) plan.d_scores = parts.next(q_chunks * gla::CHUNK * gla::CHUNK, 4);
+    plan.d_states = parts.next(kv_chunks * state_elements, 2);
   }
   plan.bytes = parts.bytes();
 }
@@ -75,9 +97,15 @@ void place_chunked(const Params& p, bool backward, GatedLinearAttentionPlan& pla
 }  // namespace
 
 std::string GatedLinearAttentionPlan::to_string() const {
+  if (path == Path::kFused) {
+    return fmt::format("gated linear attention: fused, {} segments of up to {} chunks, {} bytes of workspace",
+                       segment_slots, segment_chunks, bytes);
+  }
   const char* name = path == Path::kChunked ? "chunked" : path == Path::kStep ? "step" : "recurrent";
   return fmt::format("gated linear attention: {}, {} bytes of workspace", name, bytes);
 }
+
+void allow_fused_gated_linear_attention(bool allowed) { fused_allowed = allowed; }
 
 template <class T>
 GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& p) {
@@ -92,8 +120,7 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& p) {
     if (sizes_fit_tensor_cores(p) && rows_on_16_bytes(p.q, p.q_stride) && rows_on_16_bytes(p.k, p.k_stride) &&
         rows_on_16_bytes(p.v, p.v_stride) && rows_on_16_bytes(p.g, p.g_stride) &&
         rows_on_16_bytes(p.o, p.o_stride)) {
-      plan.path = Path::kChunked;
-      place_chunked(p, false, plan);
+      place_chunks(p, false, plan);
       return plan;
     }
   }
@@ -112,8 +139,7 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionBackward<T>& p) {
                           rows_on_16_bytes(p.dk, p.dk_stride) && rows_on_16_bytes(p.dv, p.dv_stride) &&
                           rows_on_16_bytes(p.dg, p.dg_stride);
     if (sizes_fit_tensor_cores(p) && rows_fit && p.d_o != nullptr) {
-      plan.path = Path::kChunked;
-      place_chunked(p, true, plan);
+      place_chunks(p, true, plan);
       return plan;
     }
   }

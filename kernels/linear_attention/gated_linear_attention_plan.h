@@ -10,19 +10,27 @@ namespace sluice::kernels {
 
 struct GatedLinearAttentionPlan {
   enum class Path {
-    kChunked,    // tensor cores, chunks of 64 tokens in parallel
+    kFused,      // sm_90a: chunks of 64 tokens, one walk along a sequence carries the state and emits outputs
+    kChunked,    // tensor cores, chunks of 64 tokens in parallel, states between them in memory
     kRecurrent,  // float, token by token
     kStep,       // forward, at most one token a sequence
   };
   Path path = Path::kRecurrent;
   // First bytes of the parts of the workspace, and the whole of it. Unused parts are empty.
   int64_t spans = 0, decay = 0, q_hat = 0, k_hat = 0, scores = 0, states = 0, d_scores = 0,
-          d_states = 0;                // chunked
+          d_states = 0;                            // fused and chunked; fused forward has no states
+  int64_t segment_states = 0, segment_decays = 0;  // fused
+  int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
   int64_t bytes = 0;
 
   std::string to_string() const;
 };
+
+// Whether calls may take the fused path (they may). Without it they run on any GPU's instructions: for tests
+// that compare the two. Not to be changed while calls are made, nor between asking for a workspace and its
+// call.
+void allow_fused_gated_linear_attention(bool allowed);
 
 template <class T>
 GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& params);

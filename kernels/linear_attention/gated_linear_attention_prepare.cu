@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
   const int segment = warp, first_row = segment * SEGMENT_ROWS;
   const int row0 = (warp & 3) * 16, column0 = (warp >> 2) * 32;
   float scores[4][4] = {};
-  for (int k0 = 0; k0 < K; k0 += PANEL) {
+  const bool fused = p.panels > 0;
+  for (int k0 = 0; k0 < (fused ? p.panels * PANEL : K); k0 += PANEL) {
     const int in_panel = 2 * lane, column = k0 + in_panel;
     const bool active = column < K;
     const auto at = [&](const Rows& from, int h) {
@@ -100,16 +101,23 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     const float before0 = power_of_two(middle0), before1 = power_of_two(middle1);
     const float after0 = power_of_two(gates.total[0] - middle0),
                 after1 = power_of_two(gates.total[1] - middle1);
-    if (active && first_of_group && segment == 0) {
-      store_pair(p.decay + (c * p.kv_heads + kv_head) * K, column, power_of_two(gates.total[0]),
-                 power_of_two(gates.total[1]));
+    const bool written = active || fused;  // zeros, and decays of 1, beyond K
+    if (written && first_of_group && segment == 0) {
+      store_pair(p.decay + (c * p.kv_heads + kv_head) * (fused ? p.panels * PANEL : K), column,
+                 power_of_two(gates.total[0]), power_of_two(gates.total[1]));
     }
-    uint32_t* q_hat =
-        reinterpret_cast<uint32_t*>(p.q_hat + ((c * p.heads + head) * HAT_ROWS + first_row) * K + column);
-    uint32_t* k_hat = reinterpret_cast<uint32_t*>(
-        p.k_hat + ((c * p.kv_heads + kv_head) * HAT_ROWS + first_row) * K + column);
-    const int hat_row = K / 2;
-    const bool q_low = first_row < LOW, k_low = first_row >= CHUNK - LOW;
+    // In pairs; a fused row's pieces are permuted by the row.
+    const int hat_row = fused ? PANEL / 2 : K / 2, piece = fused ? lane >> 2 : 0;
+    const auto hat_of = [&](bfloat16* hat, int64_t chunk_head, int row) {
+      const int64_t at =
+          fused ? ((chunk_head * p.panels + k0 / PANEL) * HAT_ROWS + row) * PANEL + 2 * (lane & 3)
+                : (chunk_head * HAT_ROWS + row) * K + column;
+      return reinterpret_cast<uint32_t*>(hat + at);
+    };
+    const int q_row = p.flipped ? CHUNK - 16 - (first_row & ~15) + (first_row & 15) : first_row;
+    uint32_t* q_hat = hat_of(p.q_hat, c * p.heads + head, q_row);
+    uint32_t* k_hat = hat_of(p.k_hat, c * p.kv_heads + kv_head, first_row);
+    const bool q_low = !p.flipped && first_row < LOW, k_low = first_row >= CHUNK - LOW;
     const auto write_factors = [&](auto terms) {
 #pragma unroll
       for (int i = 0; i < SEGMENT_ROWS; ++i) {
@@ -134,12 +142,13 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
         uint32_t q_error, k_error;
         const uint32_t q_rounded = round_pair(q_to_start.x, q_to_start.y, q_error);
         const uint32_t k_rounded = round_pair(k_to_end.x, k_to_end.y, k_error);
-        if (active) {
-          q_hat[0] = q_rounded;
-          if (q_low) q_hat[CHUNK * hat_row] = q_error;
+        if (written) {
+          const int at = fused ? (piece ^ i) << 2 : 0;
+          q_hat[at] = q_rounded;
+          if (q_low) q_hat[CHUNK * hat_row + at] = q_error;
           if (first_of_group) {
-            k_hat[0] = k_rounded;
-            if (k_low) k_hat[LOW * hat_row] = k_error;
+            k_hat[at] = k_rounded;
+            if (k_low) k_hat[LOW * hat_row + at] = k_error;
           }
         }
         q_hat += hat_row, k_hat += hat_row;
@@ -168,7 +177,8 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
       const float x = column <= row ? scores[t][2 * half] : 0.0f;
       const float y = column + 1 <= row ? scores[t][2 * half + 1] : 0.0f;
       uint32_t error;
-      const int at = (row * CHUNK + column) / 2;
+      const int to_row = p.flipped ? CHUNK - 16 - 2 * row0 + row : row;
+      const int at = to_row * CHUNK / 2 + (fused ? ((column >> 3 ^ group) << 2) + pair : column / 2);
       rounded[at] = round_pair(x, y, error);
       rounded[CHUNK * CHUNK / 2 + at] = error;
     }

@@ -1,6 +1,7 @@
 // Gated linear attention on the GPU against the recurrence in double on the CPU.
 #include <cstdio>
 #include <cstdlib>
+#include <type_traits>
 
 #include "gpu/gated_linear_attention_case.h"
 #include "kernels/linear_attention/gated_linear_attention_plan.h"
@@ -34,17 +35,9 @@ void check_close(const char* name, const Doubles& got, const Doubles& reference,
 }
 
 template <class T>
-void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
-  GlaArrays a = inputs_of<T>(c, seed);
-  run_on_cpu(c, a);
+void check_run(const GlaCase& c, const GlaArrays& a, const Limits& limits) {
   GpuRun<T> gpu(c, a);
   gpu.run();
-  if (std::getenv("GLA_PRINT") != nullptr) {
-    std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld\n", sizeof(T) == 4 ? "float" : "bfloat16",
-                static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
-                static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
-                static_cast<long>(c.value_size));
-  }
   CHECK(gpu.same_bits);
   CHECK(gpu.untouched);
   const GlaArrays& got = gpu.results;
@@ -56,6 +49,26 @@ void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
   check_close("dv", got.dv, a.dv, limits.d_inputs);
   if (c.gate) check_close("dg", got.dg, a.dg, limits.dg);
   if (c.states) check_close("d initial", got.d_initial, a.d_initial, limits.states);
+}
+
+// The path the plan takes; for bfloat16 then without the fused one, which some sizes take on some GPUs.
+template <class T>
+void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
+  GlaArrays a = inputs_of<T>(c, seed);
+  run_on_cpu(c, a);
+  for (const bool fused : {true, false}) {
+    if (!fused && std::is_same_v<T, float>) break;
+    INFO((fused ? "any path" : "no fused path"));
+    if (std::getenv("GLA_PRINT") != nullptr) {
+      std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld%s\n", sizeof(T) == 4 ? "float" : "bfloat16",
+                  static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
+                  static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
+                  static_cast<long>(c.value_size), fused ? "" : ", no fused path");
+    }
+    kernels::allow_fused_gated_linear_attention(fused);
+    check_run<T>(c, a, limits);
+    kernels::allow_fused_gated_linear_attention(true);
+  }
 }
 
 GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_heads, int64_t key_size,
@@ -100,6 +113,13 @@ TEST_CASE("bfloat16: sequences and heads enough for every tile of the state walk
   check<bfloat16>(of_blocks(13, 8, 8, 128, 128), kAnyGates);  // 64 x 128 and 128 x 128
   check<bfloat16>(of_blocks(16, 8, 8, 128, 128), kAnyGates);  // 128 x 128
   check<bfloat16>(of_blocks(8, 10, 5, 200, 136), kAnyGates);  // 128 x 128, partly outside
+}
+
+TEST_CASE("bfloat16: few long sequences, cut into segments", "[gla]") {
+  check<bfloat16>(of_sizes({1500, 64, 0, 1300, 513}, 1, 1, 64, 64), kAnyGates);
+  check<bfloat16>(of_sizes({2111}, 2, 2, 128, 136), kAnyGates);
+  check<bfloat16>(of_sizes({700, 0, 1600}, 1, 1, 256, 200), kAnyGates);
+  check<bfloat16>(of_sizes({4100}, 1, 1, 256, 64), kBfloat16);
 }
 
 TEST_CASE("bfloat16: sizes of heads", "[gla]") {
@@ -216,6 +236,20 @@ TEST_CASE("A step of generation", "[gla]") {
   check<float>(c, {1e-6, 0, 0, 1e-6});
   c.states = false, c.value_size = 64, c.gate = nullptr;
   check<bfloat16>(c, {1.8e-3, 0, 0, 1e-6});
+}
+
+TEST_CASE("A plan can be printed", "[gla]") {
+  kernels::GatedLinearAttentionForward<bfloat16> p;
+  p.tokens = 16384, p.sequences = 1, p.chunks = 256, p.heads = p.kv_heads = 4, p.key_size = 256,
+  p.value_size = 512;
+  const kernels::GatedLinearAttentionPlan any = kernels::plan_of(p);
+  if (any.path == kernels::GatedLinearAttentionPlan::Path::kFused) {
+    CHECK_THAT(any.to_string(), contains("fused, 9 segments of up to 32 chunks"));
+  }
+  kernels::allow_fused_gated_linear_attention(false);
+  const std::string portable = kernels::plan_of(p).to_string();
+  kernels::allow_fused_gated_linear_attention(true);
+  CHECK_THAT(portable, contains("chunked"));
 }
 
 TEST_CASE("Sizes that are not supported are refused by name", "[gla]") {

@@ -1,0 +1,87 @@
+// Barriers in shared memory that count arrivals and bytes of bulk copies (sm_90), phase after phase; bulk
+// copies; the blocks of a cluster.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice::kernels {
+
+// By one thread; fence_barrier_init and a barrier of the block must follow before others use it.
+__device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+}
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
+}
+// Arrives, and makes the phase wait for as many bytes of copies too.
+__device__ __forceinline__ void barrier_arrive_for_bytes(uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+// At the barrier in the same place of a block of the cluster.
+__device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, int block) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+      "}\n" ::"r"(barrier),
+      "r"(block)
+      : "memory");
+}
+// Waits until the phase of that parity has ended; a fresh barrier counts as past parity 1.
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+// Ordinary writes to shared memory before, this in each writing thread, then a barrier: now wgmma and bulk
+// copies may read them.
+__device__ __forceinline__ void fence_shared_for_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+// Copies bytes, a multiple of 16, to shared memory and counts them at the barrier.
+__device__ __forceinline__ void copy_bulk(uint32_t shared, const void* global, int bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
+          shared),
+      "l"(global), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+// The same to the same places of all blocks of the cluster in `mask`.
+__device__ __forceinline__ void copy_bulk_to_cluster(uint32_t shared, const void* global, int bytes,
+                                                     uint32_t barrier, uint16_t mask) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
+      "[%3], "
+      "%4;\n" ::"r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier), "h"(mask)
+      : "memory");
+}
+
+__device__ __forceinline__ int block_of_cluster() {
+  int block;
+  asm("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(block));
+  return block;
+}
+__device__ __forceinline__ int blocks_of_cluster() {
+  int blocks;
+  asm("mov.u32 %0, %%cluster_nctarank;\n" : "=r"(blocks));
+  return blocks;
+}
+// By all threads of the cluster.
+__device__ __forceinline__ void sync_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
+}
+
+}  // namespace sluice::kernels
