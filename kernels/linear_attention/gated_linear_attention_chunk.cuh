@@ -144,11 +144,6 @@ __device__ __forceinline__ int64_t first_piece(const StateFragments& fragments, 
   return ((state * fragments.panels + panel) * fragments.steps + step) * 4 * 32;
 }
 
-// What will soon be read, into the second-level cache.
-__device__ __forceinline__ void prefetch_to_cache(const void* pointer) {
-  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(pointer));
-}
-
 // Elementwise work on a chunk: a thread holds two neighbouring columns of one of eight segments of eight
 // rows.
 inline constexpr int SEGMENTS = 8, SEGMENT_ROWS = CHUNK / SEGMENTS;

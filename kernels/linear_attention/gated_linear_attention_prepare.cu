@@ -70,6 +70,8 @@ __device__ __forceinline__ void add_scores_by_terms(float (&c)[4][4], const Prep
 }
 
 // One block a chunk and query head; that of a group's first head also writes what belongs to the kv head.
+// FUSED: for the fused walk.
+template <bool FUSED>
 __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Chunked p) {
   extern __shared__ __align__(128) unsigned char memory[];
   PrepareShared& shared = *reinterpret_cast<PrepareShared*>(memory);
@@ -83,8 +85,7 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
   const int segment = warp, first_row = segment * SEGMENT_ROWS;
   const int row0 = (warp & 3) * 16, column0 = (warp >> 2) * 32;
   float scores[4][4] = {};
-  const bool fused = p.panels > 0;
-  for (int k0 = 0; k0 < (fused ? p.panels * PANEL : K); k0 += PANEL) {
+  for (int k0 = 0; k0 < (FUSED ? p.panels * PANEL : K); k0 += PANEL) {
     const int in_panel = 2 * lane, column = k0 + in_panel;
     const bool active = column < K;
     const auto at = [&](const Rows& from, int h) {
@@ -101,16 +102,16 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     const float before0 = power_of_two(middle0), before1 = power_of_two(middle1);
     const float after0 = power_of_two(gates.total[0] - middle0),
                 after1 = power_of_two(gates.total[1] - middle1);
-    const bool written = active || fused;  // zeros, and decays of 1, beyond K
+    const bool written = active || FUSED;  // zeros, and decays of 1, beyond K
     if (written && first_of_group && segment == 0) {
-      store_pair(p.decay + (c * p.kv_heads + kv_head) * (fused ? p.panels * PANEL : K), column,
+      store_pair(p.decay + (c * p.kv_heads + kv_head) * (FUSED ? p.panels * PANEL : K), column,
                  power_of_two(gates.total[0]), power_of_two(gates.total[1]));
     }
     // In pairs; a fused row's pieces are permuted by the row.
-    const int hat_row = fused ? PANEL / 2 : K / 2, piece = fused ? lane >> 2 : 0;
+    const int hat_row = FUSED ? PANEL / 2 : K / 2, piece = FUSED ? lane >> 2 : 0;
     const auto hat_of = [&](bfloat16* hat, int64_t chunk_head, int row) {
       const int64_t at =
-          fused ? ((chunk_head * p.panels + k0 / PANEL) * HAT_ROWS + row) * PANEL + 2 * (lane & 3)
+          FUSED ? ((chunk_head * p.panels + k0 / PANEL) * HAT_ROWS + row) * PANEL + 2 * (lane & 3)
                 : (chunk_head * HAT_ROWS + row) * K + column;
       return reinterpret_cast<uint32_t*>(hat + at);
     };
@@ -143,7 +144,7 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
         const uint32_t q_rounded = round_pair(q_to_start.x, q_to_start.y, q_error);
         const uint32_t k_rounded = round_pair(k_to_end.x, k_to_end.y, k_error);
         if (written) {
-          const int at = fused ? (piece ^ i) << 2 : 0;
+          const int at = FUSED ? (piece ^ i) << 2 : 0;
           q_hat[at] = q_rounded;
           if (q_low) q_hat[CHUNK * hat_row + at] = q_error;
           if (first_of_group) {
@@ -178,7 +179,7 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
       const float y = column + 1 <= row ? scores[t][2 * half + 1] : 0.0f;
       uint32_t error;
       const int to_row = p.flipped ? CHUNK - 16 - 2 * row0 + row : row;
-      const int at = to_row * CHUNK / 2 + (fused ? ((column >> 3 ^ group) << 2) + pair : column / 2);
+      const int at = to_row * CHUNK / 2 + (FUSED ? ((column >> 3 ^ group) << 2) + pair : column / 2);
       rounded[at] = round_pair(x, y, error);
       rounded[CHUNK * CHUNK / 2 + at] = error;
     }
@@ -252,16 +253,25 @@ __global__ void __launch_bounds__(D_SCORES_THREADS, 4) d_scores(const __grid_con
   }
 }
 
+template <bool FUSED>
+void launch_prepare(const Chunked& chunked, Stream stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(PrepareShared));
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(prepare<FUSED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  SLUICE_CUDA_CHECK(allowed);
+  prepare<FUSED><<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked);
+  SLUICE_CHECK_LAUNCH("gated_linear_attention prepare");
+}
+
 }  // namespace
 
 void prepare_chunks(const Chunked& chunked, Stream stream) {
   if (chunked.chunks == 0) return;
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      prepare, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(PrepareShared)));
-  SLUICE_CUDA_CHECK(allowed);
-  prepare<<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, sizeof(PrepareShared), stream>>>(
-      chunked);
-  SLUICE_CHECK_LAUNCH("gated_linear_attention prepare");
+  if (chunked.panels > 0) {
+    launch_prepare<true>(chunked, stream);
+  } else {
+    launch_prepare<false>(chunked, stream);
+  }
 }
 
 void d_scores_of_chunks(const Chunked& chunked, Stream stream) {
