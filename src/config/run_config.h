@@ -3,6 +3,7 @@
 // config.json of the family and is read by src/model.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>  // RunConfig holds a Json by value
@@ -97,6 +98,9 @@ struct ParallelConfig {
   int64_t world_size = 0;  // processes expected, another number is an error; 0: as many as are started
   // 1: each rank keeps and updates its share of the optimizer's state (ZeRO stage 1); 0: every rank all of it
   int64_t zero = 0;
+  // So many ranks share each sequence, every one of them an equal part of its length; the others train on
+  // other sequences. For models whose layers all have a recurrent state.
+  int64_t sequence = 1;
   int64_t check_weights_every = 1000;  // steps between comparisons of all ranks' weights; 0: never
   // How long ranks may be at one thing; after that the watchdog ends the job with 124. 0: for ever.
   double start_seconds = 300;  // to meet, agree and load, each
@@ -104,6 +108,9 @@ struct ParallelConfig {
   double step_seconds = 100;  // or 20 times the median of recent steps, where that is longer
   double validate_seconds = 1800;
   double save_seconds = 600;
+
+  // Groups of ranks that train on sequences of their own.
+  int64_t data_ranks() const { return std::max<int64_t>(1, world_size / sequence); }
 };
 
 struct RunConfig {

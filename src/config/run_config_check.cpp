@@ -24,16 +24,18 @@ void check_batch(const RunConfig& config, Problems& problems) {
                         "parallel.world_size"})) {
     return;
   }
-  // Unknown before the start, where it is checked again.
-  const int64_t world_size = std::max<int64_t>(1, config.parallel.world_size);
+  // Unknown before the start, where it is checked again. Ranks that share sequences count once.
+  const int64_t world_size = config.parallel.data_ranks();
+  const std::string ranks = fmt::format(
+      "parallel.world_size{} {}", config.parallel.sequence > 1 ? " / parallel.sequence" : "", world_size);
   int64_t step_tokens = 0;  // of one micro batch on every process
   int64_t total_tokens = 0;
   if (__builtin_mul_overflow(train.micro_batch_sequences, train.sequence_length, &step_tokens) ||
       __builtin_mul_overflow(step_tokens, world_size, &step_tokens)) {
     problems.add("train.sequence_length",
                  fmt::format("train.micro_batch_sequences {} x train.sequence_length {} x "
-                             "parallel.world_size {} is more than 64 bits hold",
-                             train.micro_batch_sequences, train.sequence_length, world_size));
+                             "{} is more than 64 bits hold",
+                             train.micro_batch_sequences, train.sequence_length, ranks));
     return;
   }
   if (train.global_batch_tokens % step_tokens != 0) {
@@ -44,9 +46,9 @@ void check_batch(const RunConfig& config, Problems& problems) {
     if (has_above) advice += fmt::format("{}{}", advice.empty() ? "" : " or ", above);
     problems.add("train.global_batch_tokens",
                  fmt::format("{} is not a multiple of train.micro_batch_sequences {} x train.sequence_length "
-                             "{} x parallel.world_size {} = {}; use {}",
+                             "{} x {} = {}; use {}",
                              train.global_batch_tokens, train.micro_batch_sequences, train.sequence_length,
-                             world_size, step_tokens, advice));
+                             ranks, step_tokens, advice));
     return;
   }
   if (sound(problems, {"train.steps"}) &&
@@ -116,6 +118,31 @@ void check_checkpoints(const RunConfig& config, Problems& problems) {
   }
 }
 
+void check_sequence_parts(const RunConfig& config, Problems& problems) {
+  const int64_t parts = config.parallel.sequence, ranks = config.parallel.world_size;
+  if (!sound(problems,
+             {"parallel.sequence", "parallel.world_size", "train.sequence_length", "train.segments"}) ||
+      parts == 1) {
+    return;
+  }
+  if (ranks % parts != 0) {
+    problems.add("parallel.sequence",
+                 fmt::format("{} ranks do not make groups of {} that share sequences", ranks, parts));
+  }
+  if (config.train.sequence_length % parts != 0) {
+    problems.add("parallel.sequence",
+                 fmt::format("train.sequence_length {} does not split into {} parts of equal "
+                             "length",
+                             config.train.sequence_length, parts));
+  }
+  if (config.train.segments > 1) {
+    problems.add("parallel.sequence",
+                 fmt::format("{}, but train.segments is {}; a sequence is cut in one of the "
+                             "two ways",
+                             parts, config.train.segments));
+  }
+}
+
 void check_device(const RunConfig& config, Problems& problems) {
   const TrainConfig& train = config.train;
   if (!sound(problems, {"train.device", "train.dtype"})) return;
@@ -135,6 +162,7 @@ void check_run_config(const RunConfig& config, Problems& problems) {
   check_validation_and_samples(config, problems);
   check_checkpoints(config, problems);
   check_device(config, problems);
+  check_sequence_parts(config, problems);
 }
 
 }  // namespace sluice

@@ -20,6 +20,7 @@ class SoloCommunicator final : public Communicator {
   void do_start_all_reduce_sum(const Tensor&) override {}
   void do_start_reduce_scatter_sum(const Tensor&) override {}
   void do_start_all_gather(const Tensor&) override {}
+  void do_start_gather_among(int, int, const Tensor&) override {}
   void do_wait() override {}
   void do_broadcast(const Tensor&, int) override {}
 };
@@ -94,6 +95,15 @@ void Communicator::start_all_gather(const Tensor& tensor) {
   SLUICE_ASSERT(tensor.is_contiguous() && tensor.numel() % world_size() == 0);
   note("all_gather of a tensor", tensor.numel());
   do_start_all_gather(tensor);
+}
+
+void Communicator::start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all) {
+  SLUICE_ASSERT(mine.is_contiguous() && all.is_contiguous() && mine.dtype() == all.dtype());
+  SLUICE_ASSERT(first >= 0 && first <= rank() && rank() < first + ranks && first + ranks <= world_size());
+  SLUICE_ASSERT((all.shape() == Shape{ranks, mine.numel()}));
+  note("gather among ranks", all.numel());
+  all.narrow(0, rank() - first, 1).copy_from(mine.view({1, mine.numel()}));
+  do_start_gather_among(first, ranks, all);
 }
 
 void Communicator::wait() { do_wait(); }

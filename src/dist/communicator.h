@@ -56,6 +56,9 @@ class Communicator {
   void start_reduce_scatter_sum(const Tensor& tensor);
   // Rank r's slice r of world_size() equal ones, of any dtype, is copied to all.
   void start_all_gather(const Tensor& tensor);
+  // Among the ranks first to first + ranks - 1, this one included: rank first + i's `mine`, contiguous and of
+  // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
+  void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
   void wait();
   void all_reduce_sum(const Tensor& tensor) {
     start_all_reduce_sum(tensor);
@@ -94,6 +97,7 @@ class Communicator {
   virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
   virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
   virtual void do_start_all_gather(const Tensor& tensor) = 0;
+  virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
   virtual void do_wait() = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 

@@ -96,6 +96,19 @@ class Exchange {
     each_piece_of_parts<T>(count, [&](const Slices& slices) { hand_out(data, slices); });
   }
 
+  void gather_among(std::byte* data, int64_t bytes, int first, int ranks) {
+    const int64_t row = bytes / ranks;
+    for (int64_t begin = 0; begin < row; begin += kPieceBytes) {
+      const int64_t size = std::min(kPieceBytes, row - begin);
+      for (int peer = first; peer < first + ranks; ++peer) {
+        if (peer == world_.rank) continue;
+        requests_.receive(data + (peer - first) * row + begin, size, peer, kSumTag);
+        requests_.send(data + (world_.rank - first) * row + begin, size, peer, kSumTag);
+      }
+      requests_.wait();
+    }
+  }
+
  private:
   template <class T>
   void each_piece_of_parts(int64_t count, const std::function<void(const Slices&)>& body) {
@@ -158,15 +171,20 @@ class MpiCommunicator final : public Communicator {
   std::string transport() const override { return "MPI"; }
 
  private:
-  enum class Kind { kAllReduce, kReduceScatter, kAllGather };
+  enum class Kind { kAllReduce, kReduceScatter, kAllGather, kGatherAmong };
   struct Task {
     Kind kind;
     Tensor tensor;
+    int first = 0, ranks = 0;  // of kGatherAmong
   };
 
   void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
   void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
   void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
+
+  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
+    enqueue({Kind::kGatherAmong, all, first, ranks});
+  }
 
   void enqueue(Task task) {
     SLUICE_ASSERT(task.tensor.device() == Device::kCpu);
@@ -214,6 +232,10 @@ class MpiCommunicator final : public Communicator {
 
   void perform(const Task& task) {
     const int64_t count = task.tensor.numel();
+    if (task.kind == Kind::kGatherAmong) {
+      return exchange_.gather_among(static_cast<std::byte*>(task.tensor.raw_data()), task.tensor.bytes(),
+                                    task.first, task.ranks);
+    }
     if (task.kind == Kind::kAllGather)
       return exchange_.all_gather(static_cast<std::byte*>(task.tensor.raw_data()), task.tensor.bytes());
     dispatch_compute(task.tensor.dtype(), "sum over ranks", [&]<class T>() {

@@ -155,6 +155,25 @@ class NcclCommunicator final : public Communicator {
           kEnqueueSeconds, "ncclAllGather");
   }
 
+  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
+    after_compute(all);
+    const int64_t row = all.bytes() / ranks;
+    const auto at = [&](int peer) { return static_cast<std::byte*>(all.raw_data()) + (peer - first) * row; };
+    // Inside a group calls are noted only; its end says how they went.
+    const auto note = [](ncclResult_t status, const char* call) {
+      SLUICE_CHECK(status == ncclSuccess || status == ncclInProgress, kInternal, "NCCL: {} failed: {}", call,
+                   ncclGetErrorString(status));
+    };
+    note(ncclGroupStart(), "ncclGroupStart");
+    for (int peer = first; peer < first + ranks; ++peer) {
+      if (peer == rank()) continue;
+      const auto bytes = static_cast<size_t>(row);
+      note(ncclSend(at(rank()), bytes, ncclUint8, peer, comm_.value, stream_.value), "ncclSend");
+      note(ncclRecv(at(peer), bytes, ncclUint8, peer, comm_.value, stream_.value), "ncclRecv");
+    }
+    check(comm_.value, ncclGroupEnd(), kEnqueueSeconds, "ncclGroupEnd");
+  }
+
   void do_wait() override { event_.order(stream_.value, compute_stream(Device::kCuda)); }
 
   void do_broadcast(const Tensor& tensor, int root) override {

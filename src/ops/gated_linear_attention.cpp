@@ -1,12 +1,14 @@
 #include "ops/gated_linear_attention.h"
 
 #include <cmath>
+#include <optional>
 
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "core/error.h"
 #include "kernels/linear_attention/gated_linear_attention.h"
 #include "ops/check.h"
+#include "ops/sequence_part.h"
 #include "ops/state_slots.h"
 #include "tensor/launch.h"
 
@@ -28,8 +30,9 @@ struct Saved {
   SequenceLayout layout;
   Tensor q, k, v;
   SavedTensor g;
-  Tensor chunk_states;   // on the CPU
-  Tensor initial_state;  // on a GPU
+  Tensor chunk_states;            // on the CPU
+  Tensor initial_state;           // on a GPU
+  std::optional<StateFold> fold;  // of the parts of a sequence
 };
 
 Sizes check(const Variable& q, const Variable& k, const Variable& v, const Variable& g,
@@ -109,17 +112,9 @@ struct Gradient {
   }
 };
 
-void backward(const Saved& saved, BackwardContext& context) {
-  const Tensor g = saved.g.get();
-  const Tensor& d_output = context.output_gradient(0);
-  const Tensor d_final =
-      context.output_gradient(1).defined() ? context.output_gradient(1).contiguous() : Tensor();
-  const Gradient dq = Gradient::of(context, 0), dk = Gradient::of(context, 1);
-  const Gradient dv = Gradient::of(context, 2), dg = Gradient::of(context, 3);
-  const Tensor d_initial = context.needs(4)
-                               ? Tensor::empty(saved.sizes.state_shape(saved.layout.slots),
-                                               accumulate_dtype(saved.q.dtype()), saved.q.device())
-                               : Tensor();
+void run_backward(const Saved& saved, const Tensor& g, const Tensor& d_output, const Tensor& d_final,
+                  const Gradient& dq, const Gradient& dk, const Gradient& dv, const Gradient& dg,
+                  const Tensor& d_initial) {
   dispatch_floating(saved.q.dtype(), kOp, [&]<class T>() {
     kernels::GatedLinearAttentionBackward<T> p;
     fill_sizes(p, saved.sizes, saved.layout, saved.q.device());
@@ -135,8 +130,30 @@ void backward(const Saved& saved, BackwardContext& context) {
     p.chunk_states = data_or_null<kernels::accumulate_t<T>>(saved.chunk_states);
     SLUICE_LAUNCH_WITH_SCRATCH(T, saved.q.device(), gated_linear_attention_backward, p);
   });
+}
+
+// What the later parts want of the state at the end of this one: each finds the gradient at its own start as
+// if it were the last part, and these are folded.
+Tensor gradient_from_later_parts(const Saved& saved, const Tensor& g, const Tensor& d_output,
+                                 const Tensor& d_initial) {
+  run_backward(saved, g, d_output, Tensor(), {}, {}, {}, {}, d_initial);
+  return saved.fold->gradient_at_end(d_initial);
+}
+
+void backward(const Saved& saved, BackwardContext& context) {
+  const Tensor g = saved.g.get();
+  const Tensor& d_output = context.output_gradient(0);
+  Tensor d_final = context.output_gradient(1).defined() ? context.output_gradient(1).contiguous() : Tensor();
+  const Gradient dq = Gradient::of(context, 0), dk = Gradient::of(context, 1);
+  const Gradient dv = Gradient::of(context, 2), dg = Gradient::of(context, 3);
+  const Tensor d_initial = context.needs(4) || saved.fold
+                               ? Tensor::empty(saved.sizes.state_shape(saved.layout.slots),
+                                               accumulate_dtype(saved.q.dtype()), saved.q.device())
+                               : Tensor();
+  if (saved.fold) d_final = gradient_from_later_parts(saved, g, d_output, d_initial);
+  run_backward(saved, g, d_output, d_final, dq, dk, dv, dg, context.needs(4) ? d_initial : Tensor());
   for (const Gradient* gradient : {&dq, &dk, &dv, &dg}) gradient->finish();
-  if (d_initial.defined()) context.add(4, d_initial);
+  if (context.needs(4)) context.add(4, d_initial);
 }
 
 }  // namespace
@@ -151,8 +168,11 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
   };
   const Tensor output =
       Tensor::empty(Shape{sizes.tokens, sizes.heads * sizes.value_size}, q.dtype(), q.device());
-  const Tensor final_state = options.want_final_state ? fresh_states(layout.slots) : Tensor();
-  const Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
+  const bool is_part = layout.part != nullptr;
+  SLUICE_CHECK(!is_part || (!initial_state.defined() && !options.want_final_state), kInternal,
+               "[{}] a part of a sequence starts and ends in the state of the other parts", kOp);
+  const Tensor final_state = options.want_final_state || is_part ? fresh_states(layout.slots) : Tensor();
+  Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
   const bool recorded = Tape::would_record({q, k, v, g, initial_state});
   Tensor chunk_states;
   if (recorded) {
@@ -160,21 +180,31 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
     // A GPU has arithmetic to spare and computes them again.
     if (q.device() == Device::kCpu) chunk_states = fresh_states(layout.indices().chunk_offsets.host().back());
   }
-  dispatch_floating(q.dtype(), kOp, [&]<class T>() {
-    kernels::GatedLinearAttentionForward<T> p;
-    p.longest = layout.indices().offsets.longest();
-    fill_sizes(p, sizes, layout, q.device());
-    fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
-    p.o = output.data<T>(), p.o_stride = output.row_stride();
-    p.initial_state = data_or_null<kernels::accumulate_t<T>>(start);
-    p.final_state = data_or_null<kernels::accumulate_t<T>>(final_state);
-    p.chunk_states = data_or_null<kernels::accumulate_t<T>>(chunk_states);
-    SLUICE_LAUNCH_WITH_SCRATCH(T, q.device(), gated_linear_attention_forward, p);
-  });
-  if (!recorded) return {Variable(output), Variable(final_state)};
-  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states, start};
+  const auto walk = [&](const Tensor& kept_states) {
+    dispatch_floating(q.dtype(), kOp, [&]<class T>() {
+      kernels::GatedLinearAttentionForward<T> p;
+      p.longest = layout.indices().offsets.longest();
+      fill_sizes(p, sizes, layout, q.device());
+      fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
+      p.o = output.data<T>(), p.o_stride = output.row_stride();
+      p.initial_state = data_or_null<kernels::accumulate_t<T>>(start);
+      p.final_state = data_or_null<kernels::accumulate_t<T>>(final_state);
+      p.chunk_states = data_or_null<kernels::accumulate_t<T>>(kept_states);
+      SLUICE_LAUNCH_WITH_SCRATCH(T, q.device(), gated_linear_attention_forward, p);
+    });
+  };
+  std::optional<StateFold> fold;
+  if (is_part) {
+    fold.emplace(g.defined() ? g.value() : Tensor(), sizes.kv_heads * sizes.key_size, final_state.dtype(),
+                 q.device(), layout);
+    walk(Tensor());  // from zero
+    start = fold->state_at_start(final_state);
+  }
+  walk(chunk_states);
+  if (!recorded) return {Variable(output), is_part ? Variable() : Variable(final_state)};
+  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states, start, fold};
   const auto results =
-      Tape::record(kOp, {q, k, v, g, initial_state}, {output, final_state},
+      Tape::record(kOp, {q, k, v, g, initial_state}, {output, is_part ? Tensor() : final_state},
                    [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });
   return {results[0], results[1]};
 }

@@ -25,6 +25,11 @@ struct GatedLinearAttentionResult {
 // each may be a slice of columns. initial_state [slots, Hkv, K, V] or undefined (zero); the layout says which
 // sequence starts from which slot. One token a sequence is a decoding step.
 //
+// Where the layout says that rows are parts of longer ones, initial_state must be undefined and no final
+// state wanted: the rows then start from the state at the end of the part before. Each part walks its own
+// tokens from zero first, and a second time from the state that the parts before add up to; backward
+// likewise.
+//
 // Gradients flow to all five inputs, from both results. When recording, the state at the start of every 64
 // tokens is kept for backward.
 GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,

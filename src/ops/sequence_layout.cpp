@@ -17,8 +17,21 @@ int64_t SequenceLayout::longest() const {
 const SequenceIndices& SequenceLayout::indices() const {
   if (derived == nullptr) {
     derived = std::make_shared<Derived>();
-    derived->indices = {IndexArray(offsets), IndexArray(state_in), IndexArray(state_out),
-                        IndexArray(kernels::chunk_offsets(offsets.data(), sequences(), kChunkTokens))};
+    SequenceIndices& indices = derived->indices;
+    indices.offsets = offsets;
+    indices.state_in = state_in;
+    indices.state_out = state_out;
+    indices.chunk_offsets = kernels::chunk_offsets(offsets.data(), sequences(), kChunkTokens);
+    std::vector<int64_t> begin(slots, 0), end(slots, 0), passes(slots, 0);
+    for (int64_t s = 0; s < sequences(); ++s) {
+      const int64_t slot = state_out[s];
+      if (slot < 0) continue;
+      begin[slot] = offsets[s], end[slot] = offsets[s + 1];
+      passes[slot] = state_in[s] == slot ? 1 : 0;
+    }
+    indices.row_begin = std::move(begin);
+    indices.row_end = std::move(end);
+    indices.row_passes = std::move(passes);
   }
   return derived->indices;
 }

@@ -21,13 +21,21 @@ inline constexpr int64_t kChunkTokens = 64;
 struct SequenceIndices {
   IndexArray offsets, state_in, state_out;  // as in SequenceLayout
   IndexArray chunk_offsets;                 // [S + 1]: chunks of kChunkTokens before each sequence
+  // [slots]: the tokens of the sequence that leaves its state in the slot, and whether it also starts from
+  // it.
+  IndexArray row_begin, row_end, row_passes;
 };
+
+class SequencePart;
 
 struct SequenceLayout {
   std::vector<int64_t> offsets;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1]); may be empty
   std::vector<int64_t> state_in;   // [S]: slot of the initial state, or -1 for a zero state
   std::vector<int64_t> state_out;  // [S]: slot the final state is left in, or -1
   int64_t slots = 0;               // rows of the state tensors
+  // Where the rows are parts of longer ones over several processes (ops/sequence_part.h): the slots' states
+  // then come from the part before. Null: they are whole.
+  std::shared_ptr<const SequencePart> part;
 
   int64_t sequences() const { return static_cast<int64_t>(state_in.size()); }
   int64_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }

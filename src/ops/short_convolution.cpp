@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "kernels/conv/short_convolution.h"
 #include "ops/check.h"
+#include "ops/sequence_part.h"
 #include "ops/state_slots.h"
 #include "tensor/launch.h"
 
@@ -68,6 +69,10 @@ ShortConvolutionResult short_convolution(const Variable& x, const Variable& weig
                                          const Variable& initial_state, const SequenceLayout& layout,
                                          bool want_final_state, bool silu) {
   require_rank(kOp, "weight", weight.value(), 2);
+  if (layout.part != nullptr && !initial_state.defined()) {
+    return short_convolution(x, weight, inputs_before_part(x, weight.size(1) - 1, layout), layout,
+                             want_final_state, silu);
+  }
   const int64_t channels = weight.size(0), width = weight.size(1);
   SLUICE_CHECK(x.value().rank() == 2 && x.size(1) == channels, kInternal,
                "[{}] expected x of shape [N, {}], got {}", kOp, channels, x.shape().to_string());

@@ -13,7 +13,8 @@ struct ShortConvolutionResult {
 };
 
 // x [N, C], weight [C, W]; initial_state [slots, W - 1, C] holds the inputs before each slot's sequence in
-// order of time, the newest last, or is undefined (zeros). `silu` false leaves the activation out. Gradients
+// order of time, the newest last, or is undefined: zeros, or where the layout says that rows are parts of
+// longer ones, the inputs at the end of the part before. `silu` false leaves the activation out. Gradients
 // flow to all three inputs, from both results.
 ShortConvolutionResult short_convolution(const Variable& x, const Variable& weight,
                                          const Variable& initial_state, const SequenceLayout& layout,

@@ -9,22 +9,27 @@ namespace {
 
 int64_t values_of_global_batch(const RunConfig& run) {
   const TrainConfig& train = run.train;
-  return 2 * accumulation_steps(run) * train.micro_batch_sequences * train.sequence_length;
+  return 2 * accumulation_steps(run) * train.micro_batch_sequences * train.sequence_length /
+         run.parallel.sequence;
 }
 
 }  // namespace
 
-BatchFeed::BatchFeed(Loader& loader, const RunConfig& run, Device device)
+BatchFeed::BatchFeed(Loader& loader, const RunConfig& run, Device device,
+                     std::shared_ptr<const ops::SequencePart> part)
     : loader_(loader),
       train_(run.train),
       accumulation_(accumulation_steps(run)),
       reset_at_documents_(run.data.reset_state_at_document),
+      part_(std::move(part)),
       device_(device),
-      uniform_(ops::SequenceLayout::uniform(run.train.micro_batch_sequences,
-                                            run.train.sequence_length / run.train.segments)),
+      uniform_(ops::SequenceLayout::uniform(
+          run.train.micro_batch_sequences,
+          run.train.sequence_length / run.train.segments / run.parallel.sequence)),
       host_{PinnedArray(values_of_global_batch(run), device),
             PinnedArray(values_of_global_batch(run), device)},
       staged_(Tensor::empty(Shape{values_of_global_batch(run)}, DType::kI32, device)) {
+  uniform_.part = part_;
   uniform_.indices();
 }
 
@@ -49,15 +54,19 @@ GlobalBatch BatchFeed::stage() {
   for (int64_t i = 0; i < accumulation_; ++i) {
     const Batch batch = loader_.next();
     MicroBatch micro_batch;
-    for (int64_t index = 0; index < train_.segments; ++index) {
-      Segment segment = cut_segment(batch, index, train_.segments, reset_at_documents_);
+    // Of the segments of a sequence all are this process's, of the parts one.
+    const int64_t cuts = part_ != nullptr ? part_->count() : train_.segments;
+    const int64_t first = part_ != nullptr ? part_->index() : 0, end = part_ != nullptr ? first + 1 : cuts;
+    for (int64_t index = first; index < end; ++index) {
+      Segment segment = cut_segment(batch, index, cuts, reset_at_documents_);
+      global.labels += count_labels(segment);
       segment.tokens = place(segment.tokens, used);
       segment.labels = place(segment.labels, used);
+      segment.layout.part = part_;
       if (!reset_at_documents_) segment.layout = uniform_;
       micro_batch.push_back(std::move(segment));
     }
     global.micro_batches.push_back(std::move(micro_batch));
-    global.labels += count_labels(batch);
     global.tokens += batch.rows * batch.length;
     global.cursor_after = batch.cursor_after;
   }

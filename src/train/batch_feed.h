@@ -3,10 +3,12 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "config/run_config.h"
 #include "data/loader.h"
+#include "ops/sequence_part.h"
 #include "tensor/pinned_array.h"
 #include "train/segment.h"
 
@@ -18,14 +20,16 @@ using MicroBatch = std::vector<Segment>;
 // This process's part of one.
 struct GlobalBatch {
   std::vector<MicroBatch> micro_batches;
-  int64_t labels = 0;  // that count in the loss
-  int64_t tokens = 0;
+  int64_t labels = 0;        // that count in the loss
+  int64_t tokens = 0;        // of whole sequences
   int64_t cursor_after = 0;  // of the loader, once this batch is trained on, by all ranks
 };
 
 class BatchFeed {
  public:
-  BatchFeed(Loader& loader, const RunConfig& run, Device device);
+  // With `part`, this process's part of each sequence.
+  BatchFeed(Loader& loader, const RunConfig& run, Device device,
+            std::shared_ptr<const ops::SequencePart> part = nullptr);
 
   // The batch that is due; the same until advance().
   const GlobalBatch& current();
@@ -43,6 +47,7 @@ class BatchFeed {
   const TrainConfig& train_;
   int64_t accumulation_;
   bool reset_at_documents_;
+  std::shared_ptr<const ops::SequencePart> part_;
   Device device_;
   // Rows of equal length, which most batches are made of: one object, so that what is derived from it is made
   // once.

@@ -42,15 +42,15 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
     plan.optimizer_bytes /= ranks;
     if (element == 2) plan.weight_bytes = plan.parameters * element + plan.parameters * master / ranks;
   }
-  const int64_t segment_tokens =
-      run.train.micro_batch_sequences * run.train.sequence_length / run.train.segments;
+  const int64_t segment_tokens = run.train.micro_batch_sequences * run.train.sequence_length /
+                                 run.train.segments / run.parallel.sequence;
   const int64_t logits_chunk = int64_t{compute_device(run.train) == Device::kCpu ? 16 : 256} << 20;
   plan.activation_bytes = segment_tokens * activation_bytes_per_token(model, run.train.recompute, element) +
                           model.vocab_size * model.hidden_size * master + logits_chunk;
   plan.steps = run.train.steps;
   plan.accumulation = accumulation_steps(run);
   plan.tokens_per_step = plan.accumulation * run.train.micro_batch_sequences * run.train.sequence_length *
-                         std::max<int64_t>(1, run.parallel.world_size);
+                         run.parallel.data_ranks();
   plan.flops_per_token = 3.0 * shapes.forward_flops_per_token(run.train.sequence_length);
   plan.checkpoint_bytes = 3 * plan.parameters * master;
   plan.checkpoints_kept = run.checkpoint.keep_last;

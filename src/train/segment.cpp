@@ -34,8 +34,9 @@ Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool re
   return segment;
 }
 
-int64_t count_labels(const Batch& batch) {
-  return std::count_if(batch.labels.begin(), batch.labels.end(),
+int64_t count_labels(const Segment& segment) {
+  const int32_t* labels = segment.labels.data<int32_t>();
+  return std::count_if(labels, labels + segment.labels.numel(),
                        [](int32_t label) { return label != kIgnoredLabel; });
 }
 

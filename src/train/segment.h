@@ -18,6 +18,6 @@ struct Segment {
 Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool reset_at_documents);
 
 // Labels that count in the loss.
-int64_t count_labels(const Batch& batch);
+int64_t count_labels(const Segment& segment);
 
 }  // namespace sluice

@@ -30,7 +30,7 @@ StepResult Trainer::step() {
   const GlobalBatch& batch = feed_->current();
   StepResult result;
   result.step = state_.step + 1;
-  result.tokens = batch.tokens * communicator_.world_size();
+  result.tokens = batch.tokens * run_.parallel.data_ranks();
   result.learning_rate = learning_rate(run_.schedule, run_.optimizer.lr, state_.step, run_.train.steps);
 
   const double labels = labels_of_step();

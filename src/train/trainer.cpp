@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "tensor/device.h"
+#include "train/sequence_group.h"
 
 namespace sluice {
 namespace {
@@ -72,8 +73,8 @@ RunConfig with_world_size(RunConfig run, const Communicator& communicator) {
 
 LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int rank) {
   LoaderOptions options;
-  options.rank = rank;
-  options.world_size = run.parallel.world_size;
+  options.rank = rank / run.parallel.sequence;
+  options.world_size = run.parallel.data_ranks();
   for (const DataSource& source : run.data.train) options.sources.push_back({source.path, source.weight});
   options.sequence_length = run.train.sequence_length;
   options.rows = run.train.micro_batch_sequences;
@@ -106,8 +107,9 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
   loader_ = std::make_unique<Loader>(loader_options(run_, model, communicator_.rank()));
   state_.data_fingerprint = loader_->fingerprint();
   const Device device = model_->device();
-  feed_ = std::make_unique<BatchFeed>(*loader_, run_, device);
-  const bool static_shapes = !run.data.reset_state_at_document;
+  feed_ = std::make_unique<BatchFeed>(*loader_, run_, device, part_of_sequences());
+  // What ranks exchange in a forward pass is not recorded.
+  const bool static_shapes = !run.data.reset_state_at_document && run.parallel.sequence == 1;
   micro_steps_ = std::make_unique<MicroStepGraph>(
       device == Device::kCuda && run.train.cuda_graph && static_shapes,
       [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels); });
@@ -120,6 +122,20 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
 
 double Trainer::flops_per_token() const {
   return 3.0 * model_->forward_flops_per_token(run_.train.sequence_length);
+std::shared_ptr<const ops::SequencePart> Trainer::part_of_sequences() const {
+  const int64_t parts = run_.parallel.sequence;
+  if (parts == 1) return nullptr;
+  SLUICE_CHECK(communicator_.world_size() % parts == 0 && run_.train.sequence_length % parts == 0, kUsage,
+               "parallel.sequence is {}, which must divide the {} processes and train.sequence_length {}",
+               parts, communicator_.world_size(), run_.train.sequence_length);
+  SLUICE_CHECK(model_->trains_with_state(), kUsage,
+               "parallel.sequence is {}, but softmax attention layers look back at all earlier tokens and "
+               "not at a state; "
+               "use parallel.sequence 1, or a model whose layers all have a recurrent state",
+               parts);
+  return std::make_shared<SequenceGroup>(communicator_, static_cast<int>(parts));
+}
+
 }
 
 Device compute_device(const TrainConfig& config) {
@@ -146,7 +162,7 @@ DType compute_dtype(const TrainConfig& config) {
 int64_t accumulation_steps(const RunConfig& config) {
   const TrainConfig& train = config.train;
   const int64_t micro_batches =
-      train.micro_batch_sequences * train.sequence_length * std::max<int64_t>(1, config.parallel.world_size);
+      train.micro_batch_sequences * train.sequence_length * config.parallel.data_ranks();
   return train.global_batch_tokens == 0 ? 1 : train.global_batch_tokens / micro_batches;
 }
 

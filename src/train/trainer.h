@@ -90,6 +90,7 @@ class Trainer {
   void share_moments();
   void hand_out(const Tensor& whole, const std::function<void(int64_t bucket, const Tensor&)>& take) const;
   void reduce_gradients();
+  std::shared_ptr<const ops::SequencePart> part_of_sequences() const;
   void forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes = nullptr);
   double labels_of_step();
 

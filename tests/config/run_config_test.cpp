@@ -130,6 +130,7 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
   "parallel": {
     "world_size": 2,
     "zero": 1,
+    "sequence": 2,
     "check_weights_every": 30,
     "start_seconds": 20.5,
     "first_step_seconds": 31.5,

@@ -27,6 +27,7 @@ class LoopbackCommunicator final : public Communicator {
   void do_start_all_reduce_sum(const Tensor&) override {}
   void do_start_reduce_scatter_sum(const Tensor&) override {}
   void do_start_all_gather(const Tensor&) override {}
+  void do_start_gather_among(int, int, const Tensor&) override {}
   void do_wait() override {}
   void do_broadcast(const Tensor&, int) override {}
 };

@@ -1,6 +1,7 @@
 // Under mpirun: every collective over sizes around the pieces and slices it is cut into, against what all
 // ranks know the result to be. Prints a hash of a sum whose bits depend on the order of its terms. Exits with
 // 1 and a line that says what is wrong; with the argument "abort" rank 1 ends the job with 41.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -78,6 +79,16 @@ std::string check_all(Communicator& communicator) {
   }
   for (const int64_t part : {int64_t{1}, int64_t{1000}, (int64_t{1} << 20) + 3}) {
     hashes += check_slices<float>(communicator, part) + check_slices<double>(communicator, part);
+  }
+  // Groups of neighbours beside each other, the last one perhaps smaller.
+  for (const int64_t count : {int64_t{1}, int64_t{1000}, (int64_t{2} << 20) + 3}) {
+    const int first = communicator.rank() / 2 * 2, ranks = std::min(2, n - first);
+    const Tensor mine = Tensor::from<float>({count}, numbers_of<float>(communicator.rank(), count));
+    const Tensor all = Tensor::empty({ranks, count}, DType::kF32, Device::kCpu);
+    communicator.start_gather_among(first, ranks, mine, all);
+    communicator.wait();
+    for (int i = 0; i < ranks; ++i)
+      SLUICE_ASSERT(all.narrow(0, i, 1).to_vector<float>() == numbers_of<float>(first + i, count));
   }
   for (int root = 0; root < n; ++root) {
     const Tensor tensor = Tensor::from<float>({1001}, numbers_of<float>(communicator.rank(), 1001));

@@ -84,6 +84,55 @@ TEST_CASE("segments, recomputation and labels that differ from rank to rank chan
   check_equal_runs(run, "two", "one", 1e-10);
 }
 
+TEST_CASE("ranks that share sequences train as one process") {
+  for (const bool documents : {false, true}) {
+    RankedRun run;
+    run.set("train.sequence_length", "32");
+    run.set("model.use_short_conv", "true");
+    if (documents) {
+      run.set("data.reset_state_at_document", "true");
+      run.set("data.document_token", "3");
+      run.set("train.recompute", "layer");
+    }
+    REQUIRE(run.on(1, "one").exit_code == 0);
+    // Groups of two and of four, two groups of two beside each other.
+    for (const auto& [ranks, parts, zero] : {std::tuple{2, 2, 0}, {4, 4, 1}, {4, 2, 0}}) {
+      run.set("parallel.sequence", std::to_string(parts));
+      run.set("parallel.zero", std::to_string(zero));
+      const std::string output = std::to_string(ranks) + "_by_" + std::to_string(parts);
+      const auto outcome = run.on(ranks, output);
+      INFO(outcome.output);
+      REQUIRE(outcome.exit_code == 0);
+      check_equal_runs(run, output, "one", 1e-10);
+    }
+    run.set("parallel.sequence", "1");
+  }
+}
+
+TEST_CASE("ranks that share sequences train as one process in float32") {
+  RankedRun run;
+  run.set("train.dtype", "float32");
+  run.set("optimizer.lr", "0.003");
+  run.set("train.sequence_length", "32");
+  run.set("model.use_short_conv", "true");
+  REQUIRE(run.on(1, "one").exit_code == 0);
+  run.set("parallel.sequence", "4");
+  REQUIRE(run.on(4, "four").exit_code == 0);
+  check_equal_runs(run, "four", "one", 1e-5);
+}
+
+TEST_CASE("sequences that cannot be shared are refused") {
+  RankedRun run;
+  run.set("parallel.sequence", "2");
+  auto outcome = run.on(1, "run");
+  CHECK(outcome.exit_code == 2);
+  CHECK_THAT(outcome.output, test::contains("parallel.sequence: 1 ranks do not make groups of 2"));
+  run.set("model", kTransformer);
+  outcome = run.on(2, "run");
+  CHECK(outcome.exit_code == 2);
+  CHECK_THAT(outcome.output, test::contains("softmax attention layers look back at all earlier tokens"));
+}
+
 TEST_CASE("a run begun on four ranks goes on with two and ends with one, every sequence once") {
   RankedRun run;
   REQUIRE(run.on(1, "straight").exit_code == 0);
