@@ -120,8 +120,6 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
   if (masters.defined()) keep_slices(masters);
 }
 
-double Trainer::flops_per_token() const {
-  return 3.0 * model_->forward_flops_per_token(run_.train.sequence_length);
 std::shared_ptr<const ops::SequencePart> Trainer::part_of_sequences() const {
   const int64_t parts = run_.parallel.sequence;
   if (parts == 1) return nullptr;
@@ -136,6 +134,8 @@ std::shared_ptr<const ops::SequencePart> Trainer::part_of_sequences() const {
   return std::make_shared<SequenceGroup>(communicator_, static_cast<int>(parts));
 }
 
+double Trainer::flops_per_token() const {
+  return 3.0 * model_->forward_flops_per_token(run_.train.sequence_length);
 }
 
 Device compute_device(const TrainConfig& config) {
