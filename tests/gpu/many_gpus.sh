@@ -4,16 +4,19 @@ set -uo pipefail
 
 usage() {
   cat <<'END'
-Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS]
+Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS] [CHECK...]
 
 BIN is the folder of a build with the program train; WORK (default: a temporary folder) takes data and runs, about
 100 MB; RANKS (default 2) is the number of GPUs. Processes are started as torchrun starts them and meet over TCP,
-so that no MPI is needed. Takes about two minutes.
+so that no MPI is needed. Takes two to three minutes; CHECKs are some of these, all by default:
 
-  1. a small model for 30 steps, in f32 and bf16: RANKS processes, with and without parallel.zero, against one
-     process that accumulates as many micro batches; the same run twice must give the same bits
-  2. GLA 340M and 1.3B: tokens/s of a GPU and memory for 12 steps, one process against RANKS, without and with
-     parallel.zero, at the same tokens a GPU
+  equal   a small model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
+          parallel.sequence, against one process that accumulates as many micro batches; the same run twice must
+          give the same bits
+  speed   GLA 340M and 1.3B: tokens/s of a GPU and memory for 12 steps, one process against RANKS, without and with
+          parallel.zero, at the same tokens a GPU
+  long    GLA 340M on sequences of 131072 tokens a GPU: one process, and RANKS that share a sequence; the losses of
+          the latter are those of one process that recomputes its layers to hold as much
 
 Exit codes: 0 all equal, 1 not, 2 usage, 77 fewer GPUs here. Speeds are printed, not judged.
 END
@@ -28,6 +31,9 @@ made=
 if [ -n "${2-}" ]; then mkdir -p "$2"; work=$2; else work=$(mktemp -d); made=$work; fi
 trap '[ -z "$made" ] || rm -rf "$made"' EXIT
 ranks=${3:-2}
+checks=" ${*:4} "
+[ "$checks" != "  " ] || checks=" equal speed long "
+wanted() { [[ $checks == *" $1 "* ]]; }
 [ -x "$bin/train" ] || { echo "many_gpus: no program train in $bin" >&2; exit 2; }
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .)
 if [ "$gpus" -lt "$ranks" ]; then
@@ -84,6 +90,7 @@ END
 small() { # NAME PROCESSES ARGUMENTS...
   local name=$1 processes=$2
   shift 2
+  rm -rf "${work:?}/$name"
   launch "$processes" "$work/$name.log" --config "$work/small.json" --set "train.output_dir=$work/$name" "$@"
   local code=$?
   if [ "$code" -ne 0 ]; then
@@ -108,47 +115,55 @@ compare() { # NAME REFERENCE TOLERANCE
   fi
 }
 
-for dtype in float32 bfloat16; do
-  limit=1e-5
-  [ "$dtype" = float32 ] || limit=5e-3
-  small "$dtype-1" 1 --set "train.dtype=$dtype"
-  small "$dtype-$ranks" "$ranks" --set "train.dtype=$dtype"
-  small "$dtype-$ranks-zero" "$ranks" --set "train.dtype=$dtype" --set parallel.zero=1 --set parallel.check_weights_every=10
-  compare "$dtype-$ranks" "$dtype-1" "$limit"
-  compare "$dtype-$ranks-zero" "$dtype-1" "$limit"
-done
-small "bfloat16-$ranks-zero-again" "$ranks" --set train.dtype=bfloat16 --set parallel.zero=1
-first=$(sha256sum <"$work/bfloat16-$ranks-zero/log.jsonl")
-again=$(sha256sum <"$work/bfloat16-$ranks-zero-again/log.jsonl")
-for shard in "$work/bfloat16-$ranks-zero"/checkpoints/step_00000030/{model,trainer/optimizer-*}.safetensors; do
-  first+=$(sha256sum <"$shard")
-  again+=$(sha256sum <"${shard/-zero/-zero-again}")
-done
-if [ "$first" = "$again" ]; then
-  echo "ok     the same run twice: the same bits"
-else
-  echo "FAILED the same run twice: other bits"
-  failures=$((failures + 1))
-fi
+check_equal() {
+  local dtype limit first again shard
+  for dtype in float32 bfloat16; do
+    limit=1e-5
+    [ "$dtype" = float32 ] || limit=5e-3
+    small "$dtype-1" 1 --set "train.dtype=$dtype"
+    small "$dtype-$ranks" "$ranks" --set "train.dtype=$dtype"
+    small "$dtype-$ranks-zero" "$ranks" --set "train.dtype=$dtype" --set parallel.zero=1 --set parallel.check_weights_every=10
+    small "$dtype-$ranks-shared" "$ranks" --set "train.dtype=$dtype" --set "parallel.sequence=$ranks"
+    compare "$dtype-$ranks" "$dtype-1" "$limit"
+    compare "$dtype-$ranks-shared" "$dtype-1" "$limit"
+    compare "$dtype-$ranks-zero" "$dtype-1" "$limit"
+  done
+  small "bfloat16-$ranks-zero-again" "$ranks" --set train.dtype=bfloat16 --set parallel.zero=1
+  first=$(sha256sum <"$work/bfloat16-$ranks-zero/log.jsonl")
+  again=$(sha256sum <"$work/bfloat16-$ranks-zero-again/log.jsonl")
+  for shard in "$work/bfloat16-$ranks-zero"/checkpoints/step_00000030/{model,trainer/optimizer-*}.safetensors; do
+    first+=$(sha256sum <"$shard")
+    again+=$(sha256sum <"${shard/-zero/-zero-again}")
+  done
+  if [ "$first" = "$again" ]; then
+    echo "ok     the same run twice: the same bits"
+  else
+    echo "FAILED the same run twice: other bits"
+    failures=$((failures + 1))
+  fi
+}
 
-# Killed after step 12, so that no checkpoint is written. Tokens/s of a GPU: the median of steps 5 to 12.
-speed() { # MODEL SEQUENCES PROCESSES ARGUMENTS...
-  local model=$1 sequences=$2 processes=$3 name memory
-  shift 3
-  name=$model-$processes${1:+-zero}
+# Killed after a step, so that no checkpoint is written. Tokens/s of a GPU: the median of the steps from 5 on,
+# or of all but the first where they are long.
+speed() { # TITLE MODEL SEQUENCES LENGTH STEPS PROCESSES ARGUMENTS...
+  local title=$1 model=$2 sequences=$3 length=$4 steps=$5 processes=$6 name memory
+  shift 6
+  name=$model-$length-$processes${1:+-$(printf '%s' "$*" | tr -c 'a-z0-9\n' _)}
   cat >"$work/$name.json" <<END
 {
   "model": "$repository/configs/model/$model.json",
   "data": { "train": "$work/data/train.bin" },
-  "train": { "steps": 1000, "sequence_length": 2048, "micro_batch_sequences": $sequences, "recompute": "selective",
-             "device": "cuda" },
+  "train": { "steps": 1000, "sequence_length": $length, "micro_batch_sequences": $sequences,
+             "recompute": "selective", "device": "cuda" },
   "checkpoint": { "every": 0 },
   "log": { "progress": "on", "tensorboard": false }
 }
 END
-  SLUICE_FAULT=kill@12 launch "$processes" "$work/$name.log" --config "$work/$name.json" \
+  rm -rf "${work:?}/$name"
+  SLUICE_FAULT=kill@$steps launch "$processes" "$work/$name.log" --config "$work/$name.json" \
     --set "train.output_dir=$work/$name" "$@"
-  rate=$(column "$work/$name/timing.jsonl" tokens_per_second | awk '$1 >= 5 { print $2 }' | sort -g |
+  rate=$(column "$work/$name/timing.jsonl" tokens_per_second |
+    awk -v first="$((steps < 12 ? 2 : 5))" '$1 >= first { print $2 }' | sort -g |
     awk -v n="$processes" '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] / n; else print 0 }')
   memory=$(column "$work/$name/timing.jsonl" peak_bytes | awk '{ peak = $2 / 2 ^ 30 } END { printf "%.1f GiB", peak }')
   if [ "$rate" = 0 ]; then
@@ -156,22 +171,37 @@ END
     tail -n 5 "$work/$name.log".*
     failures=$((failures + 1))
   fi
-  printf '%-14s %d GPU(s)%-6s %10.0f tokens/s a GPU' "$model" "$processes" "${1:+, zero}" "$rate"
+  printf '%-26s %d GPU(s)  %10.0f tokens/s a GPU' "$title" "$processes" "$rate"
   if [ "$processes" -eq 1 ]; then
     alone=$rate
   else
     awk -v r="$rate" -v a="$alone" 'BEGIN { if (a > 0) printf ", %.1f%% of one", 100 * r / a }'
   fi
-  echo ", peak $memory"
+  echo ", peak $memory, losses $(column "$work/$name/log.jsonl" loss | awk 'NR == 1 || NR == 4 { print $2 }' | tr '\n' ' ')"
 }
 
-for model in gla_340m:16 gla_1.3b:8; do
-  speed "${model%:*}" "${model#*:}" 1
-  speed "${model%:*}" "${model#*:}" "$ranks"
-  speed "${model%:*}" "${model#*:}" "$ranks" --set parallel.zero=1
-  for zero in 0 1; do
-    RANK=0 WORLD_SIZE=$ranks "$bin/train" --config "$work/${model%:*}-$ranks.json" --dry-run \
-      --set "parallel.zero=$zero" 2>/dev/null | sed -n "s/^device memory/planned, zero $zero/p"
+check_speed() {
+  local model name zero
+  for model in gla_340m:16 gla_1.3b:8; do
+    name=${model%:*}
+    speed "$name" "$name" "${model#*:}" 2048 12 1
+    speed "$name" "$name" "${model#*:}" 2048 12 "$ranks"
+    speed "$name, zero" "$name" "${model#*:}" 2048 12 "$ranks" --set parallel.zero=1
+    for zero in 0 1; do
+      RANK=0 WORLD_SIZE=$ranks "$bin/train" --config "$work/$name-2048-$ranks.json" --dry-run \
+        --set "parallel.zero=$zero" 2>/dev/null | sed -n "s/^device memory/planned, zero $zero/p"
+    done
   done
-done
+}
+
+check_long() {
+  local length=$((131072 * ranks))
+  speed "gla_340m, 131072" gla_340m 1 131072 4 1
+  speed "gla_340m, $length shared" gla_340m 1 "$length" 4 "$ranks" --set "parallel.sequence=$ranks"
+  speed "gla_340m, $length alone" gla_340m 1 "$length" 4 1 --set train.recompute=layer
+}
+
+if wanted equal; then check_equal; fi
+if wanted speed; then check_speed; fi
+if wanted long; then check_long; fi
 [ "$failures" -eq 0 ]
