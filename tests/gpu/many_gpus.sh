@@ -11,8 +11,8 @@ BIN is the folder of a build with the program train; WORK (default: a temporary 
 so that no MPI is needed. Takes two to three minutes; CHECKs are some of these, all by default:
 
   equal   a small model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
-          parallel.sequence, against one process that accumulates as many micro batches; the same run twice must
-          give the same bits
+          parallel.sequence, against one process that accumulates as many micro batches; a run that is stopped and
+          resumed must give the same bits
   speed   GLA 340M and 1.3B: tokens/s of a GPU and memory for 12 steps, one process against RANKS, without and with
           parallel.zero, at the same tokens a GPU
   long    GLA 340M on sequences of 131072 tokens a GPU: one process, and RANKS that share a sequence; the losses of
@@ -91,13 +91,28 @@ small() { # NAME PROCESSES ARGUMENTS...
   local name=$1 processes=$2
   shift 2
   rm -rf "${work:?}/$name"
+  go_on "$name" "$processes" 0 "$@"
+}
+
+# The same without a fresh start, and with the exit code that is expected.
+go_on() { # NAME PROCESSES CODE ARGUMENTS...
+  local name=$1 processes=$2 expected=$3 code
+  shift 3
   launch "$processes" "$work/$name.log" --config "$work/small.json" --set "train.output_dir=$work/$name" "$@"
-  local code=$?
-  if [ "$code" -ne 0 ]; then
+  code=$?
+  if [ "$code" -ne "$expected" ]; then
     echo "FAILED $name: exit code $code"
     tail -n 5 "$work/$name.log".*
     failures=$((failures + 1))
   fi
+}
+
+# Stopped by its SLUICE_FAULT.
+small_stopped() { # NAME ARGUMENTS...
+  local name=$1
+  shift
+  rm -rf "${work:?}/$name" "${work:?}/${name%-again}-then-1"
+  go_on "$name" "$ranks" 75 "$@"
 }
 
 # The largest relative difference of two runs' losses.
@@ -128,7 +143,12 @@ check_equal() {
     compare "$dtype-$ranks-shared" "$dtype-1" "$limit"
     compare "$dtype-$ranks-zero" "$dtype-1" "$limit"
   done
-  small "bfloat16-$ranks-zero-again" "$ranks" --set train.dtype=bfloat16 --set parallel.zero=1
+  # Stopped in the middle, and again by two ways: as many processes, and one that has no share of anything.
+  SLUICE_FAULT=term@10 small_stopped "bfloat16-$ranks-zero-again" --set train.dtype=bfloat16 --set parallel.zero=1
+  cp -r "$work/bfloat16-$ranks-zero-again" "$work/bfloat16-$ranks-zero-then-1"
+  go_on "bfloat16-$ranks-zero-again" "$ranks" 0 --set train.dtype=bfloat16 --set parallel.zero=1
+  go_on "bfloat16-$ranks-zero-then-1" 1 0 --set train.dtype=bfloat16
+  compare "bfloat16-$ranks-zero-then-1" bfloat16-1 "$limit"
   first=$(sha256sum <"$work/bfloat16-$ranks-zero/log.jsonl")
   again=$(sha256sum <"$work/bfloat16-$ranks-zero-again/log.jsonl")
   for shard in "$work/bfloat16-$ranks-zero"/checkpoints/step_00000030/{model,trainer/optimizer-*}.safetensors; do
@@ -136,9 +156,9 @@ check_equal() {
     again+=$(sha256sum <"${shard/-zero/-zero-again}")
   done
   if [ "$first" = "$again" ]; then
-    echo "ok     the same run twice: the same bits"
+    echo "ok     the same run, stopped and resumed: the same bits"
   else
-    echo "FAILED the same run twice: other bits"
+    echo "FAILED the same run, stopped and resumed: other bits"
     failures=$((failures + 1))
   fi
 }
