@@ -29,7 +29,7 @@ void store(std::byte* out, int64_t index, T value) {
 template <class To, class From>
 To convert(From value) {
   if constexpr (std::is_same_v<From, bfloat16>) {
-    return static_cast<To>(to_float(value));
+    return convert<To>(to_float(value));
   } else if constexpr (std::is_same_v<From, Half>) {
     return convert<To>(half_to_float(value.bits));
   } else if constexpr (std::is_same_v<To, bfloat16>) {

@@ -322,3 +322,22 @@ TEST_CASE("every half converts to float and back to its bits, and floats round t
   CHECK(float_to_half(65520.0f) == 0x7c00);
   CHECK(float_to_half(-1e30f) == 0xfc00);
 }
+
+TEST_CASE("a value keeps its meaning between any two floating types") {
+  const StoredType types[] = {StoredType::kF64, StoredType::kF32, StoredType::kBF16, StoredType::kF16};
+  // Exact in every one of them.
+  const std::vector<double> values = {0.0, -1.5, 0.25, 3.0, -0.0078125, 240.0};
+  for (const StoredType from : types) {
+    for (const StoredType to : types) {
+      INFO(name_of(from) << " to " << name_of(to));
+      std::vector<std::byte> first(values.size() * 8), second(values.size() * 8);
+      std::vector<double> back(values.size());
+      const auto count = static_cast<int64_t>(values.size());
+      const auto* given = reinterpret_cast<const std::byte*>(values.data());
+      convert_floats(StoredType::kF64, given, from, first.data(), count);
+      convert_floats(from, first.data(), to, second.data(), count);
+      convert_floats(to, second.data(), StoredType::kF64, reinterpret_cast<std::byte*>(back.data()), count);
+      CHECK(back == values);
+    }
+  }
+}
