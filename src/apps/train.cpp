@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "apps/config_reference.h"
 #include "config/overrides.h"
 #include "config/run_config.h"
 #include "config/run_config_check.h"
@@ -37,11 +38,15 @@ struct Arguments {
   std::string resume = "auto";
   std::string profile_steps;
   bool dry_run = false;
+  double tokens_per_second = 0;
   bool print_config = false;
+  bool print_config_reference = false;
 };
 
 // What the config says of several processes can be judged once their number is known.
-void settle_world_size(RunConfig& run, const LaunchIdentity& identity, Problems& problems) {
+void settle_world_size(RunConfig& run, const LaunchIdentity& identity, bool dry_run, Problems& problems) {
+  // A plan is for as many as the config says, started or not.
+  if (dry_run && identity.world_size == 1 && run.parallel.world_size > 0) return;
   const int64_t expected = std::exchange(run.parallel.world_size, identity.world_size);
   if (!problems.empty()) return;
   if (expected != 0 && expected != identity.world_size) {
@@ -98,6 +103,11 @@ StepRange parse_step_range(const std::string& text) {
 }
 
 int train(const Arguments& arguments) {
+  if (arguments.print_config_reference) {
+    fmt::print("{}", config_reference());
+    return 0;
+  }
+  SLUICE_CHECK(!arguments.config.empty(), kUsage, "--config is required; see train --help");
   const LaunchIdentity identity = detect_launch();
   const bool speaks = identity.rank == 0;
   if (!speaks) log::set_level(log::Level::kWarning);
@@ -108,13 +118,14 @@ int train(const Arguments& arguments) {
   }
   RunConfig run = read_run_config(arguments.config, overrides, problems);
   const ModelConfig model = read_model_config(run.model, "model", UnknownKeys::kRefuse, problems);
-  settle_world_size(run, identity, problems);
+  settle_world_size(run, identity, arguments.dry_run, problems);
   problems.throw_if_any(arguments.config, ErrorKind::kUsage);
   if (arguments.print_config) {
     if (speaks) fmt::print("{}\n", dump_json(to_json(run)));
     return 0;
   }
-  const RunPlan plan = plan_run(run, model);
+  RunPlan plan = plan_run(run, model);
+  plan.tokens_per_second = arguments.tokens_per_second;
   if (arguments.dry_run) {
     if (speaks) fmt::print("{}\n", plan.to_string());
     return 0;
@@ -145,7 +156,7 @@ int main(int argc, char** argv) {
       "Exit codes: 0 done, 2 config, 3 data, 4 checkpoint, 5 memory, 17 numerics, 75 stopped and resumable,\n"
       "124 ended by the watchdog.",
       "train");
-  app.add_option("--config,-c", arguments.config, "the run's JSON config")->required();
+  app.add_option("--config,-c", arguments.config, "the run's JSON config; docs/config.md has every key");
   app.add_option("--set", arguments.overrides,
                  "key=value over the config, e.g. --set optimizer.lr=1e-3; repeatable");
   app.add_option("--init-from", arguments.init_from,
@@ -158,7 +169,14 @@ int main(int argc, char** argv) {
   app.add_option("--profile-steps", arguments.profile_steps,
                  "a:b brackets steps a to b - 1 for a profiler that was started to wait, e.g.\n"
                  "nsys profile --capture-range cudaProfilerApi; kernels then run without a graph");
-  app.add_flag("--dry-run", arguments.dry_run, "print parameters, memory, steps, tokens and disk, and stop");
+  app.add_flag("--dry-run", arguments.dry_run,
+               "print parameters, memory, steps, tokens and disk, and stop; for parallel.world_size\n"
+               "processes, and for train.device cuda where there is none");
+  app.add_option("--tokens-per-second", arguments.tokens_per_second,
+                 "speed of one process, as bench step prints it, for the time in --dry-run")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--print-config", arguments.print_config, "print the config with every default, and stop");
+  app.add_flag("--print-config-reference", arguments.print_config_reference,
+               "print every key a config may hold, in Markdown, and stop");
   return sluice::run_program(app, argc, argv, [&] { return train(arguments); });
 }

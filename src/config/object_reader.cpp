@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "config/key_recorder.h"
 #include "config/nearest.h"
 
 namespace sluice {
@@ -11,6 +12,15 @@ namespace {
 const Json& empty_object() {
   static const Json value = Json::object();
   return value;
+}
+
+template <class Number>
+std::string describe_bounds(Number min, Number max, Number least, Number most) {
+  const auto shown = [](Number value) { return dump_json(Json(value), -1); };
+  if (min == least && max == most) return "";
+  if (max == most) return "at least " + shown(min);
+  if (min == least) return "at most " + shown(max);
+  return shown(min) + " to " + shown(max);
 }
 
 int64_t nearest_to_zero(int64_t min, int64_t max) { return std::clamp<int64_t>(0, min, max); }
@@ -26,27 +36,32 @@ ObjectReader::ObjectReader(const Json& value, std::string path, Problems& proble
 }
 
 int64_t ObjectReader::integer(std::string_view key, int64_t fallback, int64_t min, int64_t max) {
+  if (recording()) note(key, "integer", Json(fallback), describe_bounds(min, max, kMinInteger, kMaxInteger));
   const Json* value = raw(key);
   return value ? read_integer(key, *value, min, max).value_or(fallback) : fallback;
 }
 
 double ObjectReader::number(std::string_view key, double fallback, double min, double max) {
+  if (recording()) note(key, "number", Json(fallback), describe_bounds(min, max, kMinNumber, kMaxNumber));
   const Json* value = raw(key);
   return value ? read_number(key, *value, min, max).value_or(fallback) : fallback;
 }
 
 bool ObjectReader::boolean(std::string_view key, bool fallback) {
+  if (recording()) note(key, "boolean", Json(fallback));
   const Json* value = raw(key);
   return value ? read_boolean(key, *value).value_or(fallback) : fallback;
 }
 
 std::string ObjectReader::text(std::string_view key, const std::string& fallback) {
+  if (recording()) note(key, "string", Json(fallback));
   const Json* value = raw(key);
   return value ? read_text(key, *value).value_or(fallback) : fallback;
 }
 
 std::vector<std::string> ObjectReader::text_list(std::string_view key,
                                                  const std::vector<std::string>& fallback) {
+  if (recording()) note(key, "list of strings", Json(fallback));
   const Json* value = raw(key);
   if (!value) return fallback;
   if (!value->is_array()) {
@@ -65,53 +80,66 @@ std::vector<std::string> ObjectReader::text_list(std::string_view key,
 
 std::string ObjectReader::choice(std::string_view key, const std::string& fallback,
                                  const std::vector<std::string>& choices) {
+  std::string expected;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    expected += fmt::format("{}\"{}\"", i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ", choices[i]);
+  }
+  if (recording()) note(key, "string", Json(fallback), expected);
   const Json* value = raw(key);
   if (!value) return fallback;
   if (value->is_string()) {
     const auto& given = value->get_ref<const std::string&>();
     if (std::find(choices.begin(), choices.end(), given) != choices.end()) return given;
   }
-  std::string expected;
-  for (size_t i = 0; i < choices.size(); ++i) {
-    expected += fmt::format("{}\"{}\"", i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ", choices[i]);
-  }
   wrong_type(key, expected, *value);
   return fallback;
 }
 
 std::optional<int64_t> ObjectReader::optional_integer(std::string_view key, int64_t min, int64_t max) {
+  if (recording()) note(key, "integer", nullptr, describe_bounds(min, max, kMinInteger, kMaxInteger));
   const Json* value = find_set(key);
   return value ? read_integer(key, *value, min, max) : std::nullopt;
 }
 
 std::optional<double> ObjectReader::optional_number(std::string_view key, double min, double max) {
+  if (recording()) note(key, "number", nullptr, describe_bounds(min, max, kMinNumber, kMaxNumber));
   const Json* value = find_set(key);
   return value ? read_number(key, *value, min, max) : std::nullopt;
 }
 
 std::optional<bool> ObjectReader::optional_boolean(std::string_view key) {
+  if (recording()) note(key, "boolean", nullptr);
   const Json* value = find_set(key);
   return value ? read_boolean(key, *value) : std::nullopt;
 }
 
 std::optional<std::string> ObjectReader::optional_text(std::string_view key) {
+  if (recording()) note(key, "string", nullptr);
   const Json* value = find_set(key);
   return value ? read_text(key, *value) : std::nullopt;
 }
 
 int64_t ObjectReader::required_integer(std::string_view key, int64_t min, int64_t max) {
+  if (recording()) note_required(key, "integer", describe_bounds(min, max, kMinInteger, kMaxInteger));
   const int64_t fallback = nearest_to_zero(min, max);
   return require(key) ? integer(key, fallback, min, max) : fallback;
 }
 
 double ObjectReader::required_number(std::string_view key, double min, double max) {
+  if (recording()) note_required(key, "number", describe_bounds(min, max, kMinNumber, kMaxNumber));
   const double fallback = std::clamp(0.0, min, max);
   return require(key) ? number(key, fallback, min, max) : fallback;
 }
 
-bool ObjectReader::required_boolean(std::string_view key) { return require(key) && boolean(key, false); }
+bool ObjectReader::required_boolean(std::string_view key) {
+  if (recording()) note_required(key, "boolean");
+  return require(key) && boolean(key, false);
+}
 
-std::string ObjectReader::required_text(std::string_view key) { return require(key) ? text(key, "") : ""; }
+std::string ObjectReader::required_text(std::string_view key) {
+  if (recording()) note_required(key, "string");
+  return require(key) ? text(key, "") : "";
+}
 
 ObjectReader ObjectReader::object(std::string_view key) {
   const Json* value = raw(key);
@@ -126,6 +154,7 @@ ObjectReader ObjectReader::required_object(std::string_view key) {
 bool ObjectReader::has(std::string_view key) const { return find(key) != nullptr; }
 
 const Json* ObjectReader::raw(std::string_view key) {
+  if (recording()) KeyRecorder::current()->add({path_of(key), "any", "", "", false});
   ignore(key);
   return find(key);
 }
@@ -178,6 +207,17 @@ const Json* ObjectReader::find(std::string_view key) const {
 const Json* ObjectReader::find_set(std::string_view key) {
   const Json* value = raw(key);
   return value && !value->is_null() ? value : nullptr;
+}
+
+bool ObjectReader::recording() { return KeyRecorder::current() != nullptr; }
+
+void ObjectReader::note(std::string_view key, const char* type, const Json& fallback,
+                        const std::string& bounds) const {
+  KeyRecorder::current()->add({path_of(key), type, dump_json(fallback, -1), bounds, false});
+}
+
+void ObjectReader::note_required(std::string_view key, const char* type, const std::string& bounds) const {
+  KeyRecorder::current()->add({path_of(key), type, "", bounds, true});
 }
 
 bool ObjectReader::require(std::string_view key) {

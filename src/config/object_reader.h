@@ -91,6 +91,11 @@ class ObjectReader {
   std::optional<bool> read_boolean(std::string_view key, const Json& value);
   std::optional<std::string> read_text(std::string_view key, const Json& value);
   std::string suggestion(std::string_view key) const;
+  // For the KeyRecorder of this thread.
+  static bool recording();
+  void note(std::string_view key, const char* type, const Json& fallback,
+            const std::string& bounds = "") const;
+  void note_required(std::string_view key, const char* type, const std::string& bounds = "") const;
 
   const Json* object_;
   std::string path_;

@@ -57,6 +57,7 @@ std::string in_bounds(double min, double max) {
 }  // namespace
 
 uint64_t ObjectReader::unsigned_integer(std::string_view key, uint64_t fallback) {
+  if (recording()) note(key, "integer", Json(fallback), "at least 0");
   const Json* value = raw(key);
   if (!value) return fallback;
   if (value->is_number_unsigned()) return value->get<uint64_t>();

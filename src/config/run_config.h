@@ -30,6 +30,9 @@ struct DataConfig {
   bool reset_state_at_document = false;
   std::optional<int64_t> document_token;  // first token of each document; default: the model's bos_token_id
   int64_t prefetch = 4;                   // batches prepared ahead
+  // Labels below this id, and those in front of this position of a sequence, are not learned; 0: all are.
+  int64_t labels_from_token = 0;
+  int64_t labels_from_position = 0;
 };
 
 struct OptimizerConfig {
@@ -132,6 +135,8 @@ struct RunConfig {
 // working directory, and not looked up. Where problems were added, the result is not to be used.
 RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                           Problems& problems);
+// The same of a file's content, in which "model" is an object.
+RunConfig parse_run_config(const Json& root, const std::string& default_name, Problems& problems);
 
 // The whole run with every default written out; reading it again gives the same run.
 Json to_json(const RunConfig& config);

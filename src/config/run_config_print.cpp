@@ -20,7 +20,9 @@ Json to_json(const DataConfig& data) {
           {"seed", data.seed},
           {"reset_state_at_document", data.reset_state_at_document},
           {"document_token", data.document_token ? Json(*data.document_token) : Json(nullptr)},
-          {"prefetch", data.prefetch}};
+          {"prefetch", data.prefetch},
+          {"labels_from_token", data.labels_from_token},
+          {"labels_from_position", data.labels_from_position}};
 }
 
 Json to_json(const OptimizerConfig& optimizer) {

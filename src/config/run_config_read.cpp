@@ -85,6 +85,8 @@ DataConfig read_data(ObjectReader reader, Problems& problems) {
   data.reset_state_at_document = reader.boolean("reset_state_at_document", data.reset_state_at_document);
   data.document_token = reader.optional_integer("document_token", 0, kMaxCount);
   data.prefetch = reader.integer("prefetch", data.prefetch, 1, kMaxCount);
+  data.labels_from_token = reader.integer("labels_from_token", data.labels_from_token, 0, kMaxCount);
+  data.labels_from_position = reader.integer("labels_from_position", data.labels_from_position, 0);
   reader.finish();
   return data;
 }
@@ -234,11 +236,14 @@ std::vector<std::string> paths_of_known_keys() {
 
 RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                           Problems& problems) {
-  const Json root = read_with_overrides(path, overrides, problems);
+  return parse_run_config(read_with_overrides(path, overrides, problems), path.stem().string(), problems);
+}
+
+RunConfig parse_run_config(const Json& root, const std::string& default_name, Problems& problems) {
   const std::vector<std::string> known_paths = paths_of_known_keys();
   ObjectReader reader(root, "", problems, known_paths);
   RunConfig config;
-  config.name = reader.text("name", path.stem().string());
+  config.name = reader.text("name", default_name);
   if (config.name.empty()) reader.problem("name", "expected a name, got the empty string");
   if (const Json* model = reader.raw("model"); model && model->is_object()) {
     config.model = *model;

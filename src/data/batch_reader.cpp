@@ -19,6 +19,12 @@ void check(const LoaderOptions& options) {
   SLUICE_CHECK(options.rows >= 1, kUsage, "a batch of {} sequences must have at least 1", options.rows);
   SLUICE_CHECK(options.vocabulary_size >= 1 && options.vocabulary_size <= int64_t{1} << 31, kUsage,
                "vocabulary size {} must be in 1 to 2^31", options.vocabulary_size);
+  SLUICE_CHECK(
+      options.labels_from_token >= 0 && options.labels_from_token < options.vocabulary_size &&
+          options.labels_from_position >= 0 && options.labels_from_position < options.sequence_length,
+      kUsage, "labels from token {} and position {} on would leave none, with {} tokens and sequences of {}",
+      options.labels_from_token, options.labels_from_position, options.vocabulary_size,
+      options.sequence_length);
   SLUICE_CHECK(options.prefetch >= 1, kUsage, "{} batches ahead must be at least 1", options.prefetch);
   SLUICE_CHECK(options.world_size >= 1 && options.rank >= 0 && options.rank < options.world_size, kUsage,
                "rank {} of {} does not exist", options.rank, options.world_size);
@@ -108,8 +114,16 @@ void BatchReader::read_row(int64_t cursor, int64_t row, Batch& batch) const {
       if (starts_[static_cast<size_t>(i + 1)] != 0) batch.labels[static_cast<size_t>(at + i)] = kIgnoredLabel;
     }
   }
+  ignore_labels(batch.labels, at);
   batch.sample_ids[static_cast<size_t>(row)] =
       first_ids_[static_cast<size_t>(sample.source)] + sample.sequence;
+}
+
+void BatchReader::ignore_labels(std::vector<int32_t>& labels, int64_t row_begin) const {
+  const auto row = labels.begin() + row_begin;
+  for (int64_t i = 0; i < options_.sequence_length; ++i) {
+    if (i < options_.labels_from_position || row[i] < options_.labels_from_token) row[i] = kIgnoredLabel;
+  }
 }
 
 int64_t BatchReader::tokens() const {
@@ -144,6 +158,9 @@ uint64_t BatchReader::fingerprint() const {
   std::string text = fmt::format("length {}\nshuffle {}\nseed {}\ndocument {}\nreset {}\n",
                                  options_.sequence_length, options_.shuffle, options_.seed,
                                  options_.document_token.value_or(-1), options_.reset_at_documents);
+  if (options_.labels_from_token > 0 || options_.labels_from_position > 0) {
+    text += fmt::format("labels from {} at {}\n", options_.labels_from_token, options_.labels_from_position);
+  }
   for (size_t i = 0; i < streams_.size(); ++i) {
     text += fmt::format("source {} of {}\n", sampler_->mix().slots(static_cast<int64_t>(i)),
                         sampler_->mix().period());

@@ -26,6 +26,7 @@ class BatchReader {
 
  private:
   void read_row(int64_t cursor, int64_t row, Batch& batch) const;
+  void ignore_labels(std::vector<int32_t>& labels, int64_t row_begin) const;
 
   LoaderOptions options_;
   std::vector<TokenStream> streams_;

@@ -28,7 +28,10 @@ struct LoaderOptions {
   uint64_t seed = 0;                      // of the order
   std::optional<int64_t> document_token;  // first token of each document
   bool reset_at_documents = false;        // no label looks across the start of a document
-  int64_t prefetch = 4;                   // batches prepared ahead, >= 1
+  // What is not learned: labels below this id, and labels of positions in front of this one of a sequence.
+  int64_t labels_from_token = 0;
+  int64_t labels_from_position = 0;
+  int64_t prefetch = 4;  // batches prepared ahead, >= 1
   int64_t rank = 0;
   int64_t world_size = 1;
   // Check every token against the vocabulary at once, each rank its share. Tokens handed out are always

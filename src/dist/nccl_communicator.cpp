@@ -21,10 +21,16 @@ constexpr double kEnqueueSeconds = 300;
 
 // The outcome of a call on a non-blocking communicator, once it is known.
 ncclResult_t settle(ncclComm_t comm, ncclResult_t status, double seconds) {
-  const auto deadline = Clock::now() + std::chrono::duration<double>(seconds);
+  const auto start = Clock::now();
   while (status == ncclInProgress) {
-    if (Clock::now() >= deadline) return ncclInProgress;
-    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    // Most calls are done after microseconds, of which sleeping would make many more.
+    const std::chrono::duration<double> waited = Clock::now() - start;
+    if (waited.count() >= seconds) return ncclInProgress;
+    if (waited < std::chrono::milliseconds(1)) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
     const ncclResult_t asked = ncclCommGetAsyncError(comm, &status);
     if (asked != ncclSuccess) return asked;
   }

@@ -47,8 +47,10 @@ void read_shared_fields(ObjectReader& reader, ModelConfig& config) {
   config.max_position_embeddings =
       reader.optional_integer("max_position_embeddings", 1).value_or(config.max_position_embeddings);
   config.pad_token_id = reader.optional_integer("pad_token_id", 0);
-  config.bos_token_id = reader.has("bos_token_id") ? reader.optional_integer("bos_token_id", 0) : 1;
-  config.eos_token_id = reader.has("eos_token_id") ? reader.optional_integer("eos_token_id", 0) : 2;
+  const auto bos = reader.optional_integer("bos_token_id", 0),
+             eos = reader.optional_integer("eos_token_id", 0);
+  config.bos_token_id = reader.has("bos_token_id") ? bos : 1;
+  config.eos_token_id = reader.has("eos_token_id") ? eos : 2;
   config.hidden_act = reader.text("hidden_act", config.hidden_act);
   config.use_cache = reader.boolean("use_cache", config.use_cache);
   config.fuse_norm = reader.boolean("fuse_norm", config.fuse_norm);

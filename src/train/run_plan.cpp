@@ -25,12 +25,23 @@ int64_t activation_bytes_per_token(const ModelConfig& model, Recompute recompute
   return element * (model.num_hidden_layers * kept + live_layer + 4 * hidden);
 }
 
+// The device that the config names, there or not.
+Device planned_device(const TrainConfig& train) {
+  return train.device == "cuda" ? Device::kCuda : compute_device(train);
+}
+
+DType planned_dtype(const TrainConfig& train) {
+  if (train.dtype != "auto") return parse_dtype(train.dtype);
+  return planned_device(train) == Device::kCuda ? DType::kBF16 : DType::kF32;
+}
+
 }  // namespace
 
 RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   const LanguageModel shapes(model);
-  const int64_t element = size_of(compute_dtype(run.train));
+  const int64_t element = size_of(planned_dtype(run.train));
   RunPlan plan;
+  plan.processes = std::max<int64_t>(1, run.parallel.world_size);
   plan.parameters = shapes.parameter_count();
   // Under bf16 a copy of the weights is rounded; the rest is fp32.
   const int64_t master = element == 2 ? 4 : element;
@@ -44,7 +55,7 @@ RunPlan plan_run(const RunConfig& run, const ModelConfig& model) {
   }
   const int64_t segment_tokens = run.train.micro_batch_sequences * run.train.sequence_length /
                                  run.train.segments / run.parallel.sequence;
-  const int64_t logits_chunk = int64_t{compute_device(run.train) == Device::kCpu ? 16 : 256} << 20;
+  const int64_t logits_chunk = int64_t{planned_device(run.train) == Device::kCpu ? 16 : 256} << 20;
   plan.activation_bytes = segment_tokens * activation_bytes_per_token(model, run.train.recompute, element) +
                           model.vocab_size * model.hidden_size * master + logits_chunk;
   plan.steps = run.train.steps;
@@ -70,6 +81,10 @@ std::string RunPlan::to_string() const {
                       tokens_per_step, accumulation, count(static_cast<double>(total_tokens())));
   text += fmt::format("arithmetic      {}FLOP a token, {}FLOP in all\n", count(flops_per_token),
                       count(flops_per_token * static_cast<double>(total_tokens())));
+  if (tokens_per_second > 0) {
+    text += fmt::format("time            {:.1f} hours on {} process{} of {} tokens/s\n", hours(), processes,
+                        processes == 1 ? "" : "es", count(tokens_per_second));
+  }
   text += fmt::format("disk            {} a checkpoint, {} kept: {}", bytes(checkpoint_bytes),
                       checkpoints_kept, bytes(checkpoint_bytes * (checkpoints_kept + 1)));
   return text;

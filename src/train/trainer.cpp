@@ -10,8 +10,9 @@
 namespace sluice {
 namespace {
 
-// Of gradients that are summed at once while backward goes on.
-constexpr int64_t kBucketBytes = int64_t{25} << 20;
+// Of gradients that are summed at once while backward goes on: enough to use the network well, and not so
+// many buckets that starting them counts.
+constexpr int64_t kBucketBytes = int64_t{25} << 20, kMostBuckets = 64;
 
 bool is_decayed(const nn::Parameter& parameter, const OptimizerConfig& config) {
   switch (parameter.role()) {
@@ -50,9 +51,10 @@ std::unique_ptr<GradientReducer> make_reducer(const LanguageModel& model, const 
   std::vector<GradientReducer::Range> ranges;
   for (const ParameterArena::Range& range : arena.ranges()) ranges.push_back({range.begin, range.end});
   const bool shared = !arena.has_whole_moments();
+  const int64_t bucket = std::max(kBucketBytes / size_of(arena.gradients().dtype()),
+                                  (arena.elements() + kMostBuckets - 1) / kMostBuckets);
   auto reducer = std::make_unique<GradientReducer>(
-      communicator, arena.gradients(), ranges,
-      shared ? arena.bucket_elements() : kBucketBytes / size_of(arena.gradients().dtype()),
+      communicator, arena.gradients(), ranges, shared ? arena.bucket_elements() : bucket,
       shared ? GradientReducer::Result::kOwnSlices : GradientReducer::Result::kAll);
   if (communicator.world_size() == 1) return reducer;
   const auto parameters = model.parameters();

@@ -69,7 +69,9 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
     "seed": 18446744073709551615,
     "reset_state_at_document": true,
     "document_token": 1,
-    "prefetch": 5
+    "prefetch": 5,
+    "labels_from_token": 6,
+    "labels_from_position": 7
   },
   "optimizer": {
     "name": "adamw",

@@ -223,3 +223,25 @@ TEST_CASE("the fingerprint follows what decides the order and nothing else") {
   test::write_shard16(copy / "a.bin", test::consecutive(51));
   CHECK(Loader(options_for(copy, 4)).fingerprint() != expected);
 }
+
+TEST_CASE("labels below an id, and in front of a position, are not learned") {
+  const test::TemporaryDirectory directory;
+  test::write_shard16(directory / "a.bin", {1, 7, 2, 8, 3, 9, 4, 6, 5});
+  LoaderOptions options;
+  options.sources = {{(directory / "a.bin").string()}};
+  options.sequence_length = 4;
+  options.vocabulary_size = 10;
+  options.shuffle = false;
+  const uint64_t plain = Loader(options).fingerprint();
+  options.labels_from_token = 7;
+  options.labels_from_position = 1;
+  Loader loader(options);
+  constexpr int32_t kNone = kIgnoredLabel;
+  CHECK(loader.next().labels == std::vector<int32_t>{kNone, kNone, 8, kNone});
+  const Batch second = loader.next();
+  CHECK(second.tokens == std::vector<int32_t>{3, 9, 4, 6});
+  CHECK(second.labels == std::vector<int32_t>{kNone, kNone, kNone, kNone});
+  CHECK(loader.fingerprint() != plain);
+  options.labels_from_position = 4;
+  CHECK_THAT(test::error_of([&] { Loader{options}; }), test::contains("would leave none"));
+}
