@@ -85,6 +85,8 @@ LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int
   options.seed = run.data.seed;
   options.document_token = run.data.document_token ? run.data.document_token : model.bos_token_id;
   options.reset_at_documents = run.data.reset_state_at_document;
+  options.labels_from_token = run.data.labels_from_token;
+  options.labels_from_position = run.data.labels_from_position;
   options.prefetch = run.data.prefetch;
   return options;
 }
