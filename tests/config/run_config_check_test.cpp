@@ -38,6 +38,20 @@ TEST_CASE("the global batch is a whole number of micro batches on all processes"
              test::contains("; use 9223372036854775296"));
 }
 
+TEST_CASE("sequences are cut among ranks in one way, into equal parts") {
+  accepts({"parallel.sequence=2", "parallel.world_size=4"});
+  // Groups of ranks count once.
+  accepts({"parallel.sequence=2", "parallel.world_size=4", "train.global_batch_tokens=1024"});
+  CHECK_THAT(error_with({"parallel.sequence=2", "parallel.world_size=4", "train.global_batch_tokens=512"}),
+             test::contains("x parallel.world_size / parallel.sequence 2 = 1024; use 1024"));
+  CHECK_THAT(error_with({"parallel.sequence=2", "parallel.world_size=3"}),
+             test::contains("parallel.sequence: 3 ranks do not make groups of 2"));
+  CHECK_THAT(error_with({"parallel.sequence=3", "parallel.world_size=3"}),
+             test::contains("parallel.sequence: train.sequence_length 512 does not split into 3 parts"));
+  CHECK_THAT(error_with({"parallel.sequence=2", "parallel.world_size=2", "train.segments=2"}),
+             test::contains("parallel.sequence: 2, but train.segments is 2"));
+}
+
 TEST_CASE("products that 64 bits do not hold are reported") {
   CHECK_THAT(error_with({"train.sequence_length=9223372036854775807", "train.micro_batch_sequences=2"}),
              test::contains("x parallel.world_size 1 is more than 64 bits hold"));
