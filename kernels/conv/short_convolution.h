@@ -18,8 +18,8 @@ struct ShortConvolutionForward {
   bool silu = true;
   const T* x = nullptr;  // [N, C], row stride x_stride
   int64_t x_stride = 0;
-  const T* weight = nullptr;  // [C, W]
-  T* y = nullptr;             // [N, C], row stride y_stride
+  const accumulate_t<T>* weight = nullptr;  // [C, W]
+  T* y = nullptr;                           // [N, C], row stride y_stride
   int64_t y_stride = 0;
   const int64_t* offsets = nullptr;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1])
   const int64_t* state_in = nullptr;   // [S]: slot of the inputs before the sequence, -1: zeros
@@ -40,8 +40,8 @@ struct ShortConvolutionBackward {
   bool silu = true;
   const T* x = nullptr;  // [N, C], row stride x_stride
   int64_t x_stride = 0;
-  const T* weight = nullptr;  // [C, W]
-  const T* dy = nullptr;      // [N, C], row stride dy_stride; null: no gradient through y
+  const accumulate_t<T>* weight = nullptr;  // [C, W]
+  const T* dy = nullptr;                    // [N, C], row stride dy_stride; null: no gradient through y
   int64_t dy_stride = 0;
   T* du = nullptr;  // [N, C] dense: workspace; null when dy is
   T* dx = nullptr;  // [N, C], row stride dx_stride; or null

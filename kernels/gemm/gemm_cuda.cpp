@@ -1,14 +1,16 @@
-// Matrix products on a GPU through cuBLASLt: no kernel of our own, so plain C++.
+// Matrix products on a GPU through cuBLASLt: plain C++.
 #include <cublasLt.h>
 
 #include <algorithm>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <type_traits>
 
 #include "core/bfloat16.h"
 #include "core/cuda_check.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/repeat_row.h"
 
 namespace sluice::kernels::cuda {
 namespace {
@@ -132,14 +134,28 @@ const Plan& plan_of(const Problem& problem) {
   return found != plans.end() ? found->second : plans.emplace(problem, make_plan(problem)).first->second;
 }
 
+// Whether the library can add the bias: it reads it, and writes c, 16 bytes at a time.
+template <class T>
+bool adds_bias(const GemmParams<T, T>& p) {
+  const auto width = static_cast<int64_t>(sizeof(T));
+  return alignment_of(p.bias, p.n * width) >= 16 && alignment_of(p.c, p.c_stride * width) >= 16;
+}
+
 // A bias is part of a plan's descriptor, so a call has the plan to itself.
 std::mutex plan_mutex;
 
 }  // namespace
 
 template <class T, class Output>
-void gemm(const GemmParams<T, Output>& p) {
+void gemm(const GemmParams<T, Output>& params) {
+  GemmParams<T, Output> p = params;
   if (p.m == 0 || p.n == 0) return;
+  if constexpr (std::is_same_v<T, Output>) {
+    if (p.bias != nullptr && !adds_bias(p)) {
+      repeat_row(p.bias, p.m, p.n, p.c, p.c_stride, p.stream);
+      p.bias = nullptr, p.beta = 1;
+    }
+  }
   const auto input_bytes = static_cast<int64_t>(sizeof(T)),
              output_bytes = static_cast<int64_t>(sizeof(Output));
   const Problem problem{p.m,

@@ -36,9 +36,9 @@ __global__ void __launch_bounds__(HEAD_THREADS)
   for (int k = 0; k < KEPT; ++k) {
     const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
     if (i >= D) continue;
-    Pack<T, N> weight;
+    Pack<float, N> weight;
     float y[N];
-    if (p.weight != nullptr) weight = Pack<T, N>::load(p.weight + i);
+    if (p.weight != nullptr) weight = Pack<float, N>::load(p.weight + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       float value = o[k][j] * rstd;

@@ -20,8 +20,8 @@ struct GatedHeadNormForward {
   int64_t o_stride = 0;
   const T* gate = nullptr;  // [rows, heads * D], row stride gate_stride; null: no gate
   int64_t gate_stride = 0;
-  const T* weight = nullptr;  // [D], shared by the heads; null: ones
-  T* y = nullptr;             // [rows, heads * D], row stride y_stride
+  const accumulate_t<T>* weight = nullptr;  // [D], shared by the heads; null: ones
+  T* y = nullptr;                           // [rows, heads * D], row stride y_stride
   int64_t y_stride = 0;
   accumulate_t<T>* rstd = nullptr;  // [rows, heads], or null when no backward follows
   Stream stream = nullptr;
@@ -34,9 +34,9 @@ struct GatedHeadNormBackward {
   int64_t o_stride = 0;
   const T* gate = nullptr;  // [rows, heads * D], row stride gate_stride; or null
   int64_t gate_stride = 0;
-  const T* weight = nullptr;              // [D], or null
-  const accumulate_t<T>* rstd = nullptr;  // [rows, heads]
-  const T* dy = nullptr;                  // [rows, heads * D], row stride dy_stride
+  const accumulate_t<T>* weight = nullptr;  // [D], or null
+  const accumulate_t<T>* rstd = nullptr;    // [rows, heads]
+  const T* dy = nullptr;                    // [rows, heads * D], row stride dy_stride
   int64_t dy_stride = 0;
   T* d_o = nullptr;  // [rows, heads * D], row stride d_o_stride; or null
   int64_t d_o_stride = 0;

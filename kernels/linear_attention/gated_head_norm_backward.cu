@@ -29,12 +29,12 @@ struct HeadPack {
 };
 
 template <class T, int N>
-__device__ __forceinline__ Pack<T, N> weight_at(const GatedHeadNormBackward<T>& p, int64_t i) {
-  if (p.weight != nullptr) return Pack<T, N>::load(p.weight + i);
+__device__ __forceinline__ Pack<float, N> weight_at(const GatedHeadNormBackward<T>& p, int64_t i) {
+  if (p.weight != nullptr) return Pack<float, N>::load(p.weight + i);
   float ones[N];
 #pragma unroll
   for (int j = 0; j < N; ++j) ones[j] = 1.0f;
-  return Pack<T, N>::of(ones);
+  return Pack<float, N>::of(ones);
 }
 
 // to = gradient, or += gradient
@@ -52,7 +52,7 @@ __device__ __forceinline__ void store_gradient(T* to, bool accumulate, float (&g
 // dz * n to dweight.
 template <class T, int N>
 __device__ __forceinline__ void gate_gradient(const GatedHeadNormBackward<T>& p, const HeadPack<T, N>& head,
-                                              const Pack<T, N>& weight, float rstd, int64_t row,
+                                              const Pack<float, N>& weight, float rstd, int64_t row,
                                               int64_t column, float (&dz)[N], float (&dweight)[N]) {
   if (p.gate == nullptr) {
 #pragma unroll

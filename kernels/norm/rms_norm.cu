@@ -30,7 +30,7 @@ __device__ __forceinline__ void store_normalised(const RmsNormForward<T, H>& p, 
                                                  float rstd, int64_t row, int64_t column) {
   float y[N];
   if (p.weight != nullptr) {
-    const auto weight = Pack<T, N>::load(p.weight + column);
+    const auto weight = Pack<accumulate_t<T>, N>::load(p.weight + column);
 #pragma unroll
     for (int i = 0; i < N; ++i) y[i] = h[i] * rstd * weight[i];
   } else {

@@ -17,9 +17,9 @@ struct RmsNormForward {
   double eps = 1e-6;
   const H* h = nullptr;  // [rows, columns], row stride h_stride
   int64_t h_stride = 0;
-  const T* weight = nullptr;        // [columns], or null: ones
-  T* y = nullptr;                   // [rows, columns] dense
-  accumulate_t<T>* rstd = nullptr;  // [rows], or null when no backward follows
+  const accumulate_t<T>* weight = nullptr;  // [columns], or null: ones
+  T* y = nullptr;                           // [rows, columns] dense
+  accumulate_t<T>* rstd = nullptr;          // [rows], or null when no backward follows
   Stream stream = nullptr;
 };
 
@@ -29,8 +29,8 @@ struct RmsNormBackward {
   int64_t rows = 0, columns = 0;
   const H* h = nullptr;  // [rows, columns], row stride h_stride: what was normalised
   int64_t h_stride = 0;
-  const T* weight = nullptr;              // [columns] or null
-  const accumulate_t<T>* rstd = nullptr;  // [rows]
+  const accumulate_t<T>* weight = nullptr;  // [columns] or null
+  const accumulate_t<T>* rstd = nullptr;    // [rows]
   const T* dy = nullptr;  // [rows, columns], row stride dy_stride; null: no gradient through y
   int64_t dy_stride = 0;
   const accumulate_t<T>* dresidual =

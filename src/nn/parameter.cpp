@@ -76,15 +76,16 @@ void initialize(const Parameter& parameter, uint64_t seed, double initializer_ra
 }
 
 void allocate(const std::vector<Parameter*>& parameters, DType dtype, Device device, bool trained) {
+  const DType exact = dtype == DType::kBF16 ? DType::kF32 : dtype;
   for (Parameter* parameter : parameters) {
     Tensor value, gradient;
     {
       const MemoryClassScope memory(MemoryClass::kWeights);
-      value = Tensor::zeros(parameter->shape(), dtype, device);
+      value = Tensor::zeros(parameter->shape(), parameter->is_exact() ? exact : dtype, device);
     }
     if (trained) {
       const MemoryClassScope memory(MemoryClass::kGradients);
-      gradient = Tensor::zeros(parameter->shape(), dtype == DType::kBF16 ? DType::kF32 : dtype, device);
+      gradient = Tensor::zeros(parameter->shape(), exact, device);
     }
     parameter->bind(value, gradient);
   }

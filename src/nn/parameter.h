@@ -34,6 +34,9 @@ class Parameter {
   int64_t numel() const { return shape_.numel(); }
   ParameterRole role() const { return role_; }
   Initializer initializer() const { return initializer_; }
+  // Whether layers use it in fp32 where they compute in bf16: norms' scales and convolutions, few numbers
+  // that many results are multiplied by.
+  bool is_exact() const { return role_ == ParameterRole::kNorm || role_ == ParameterRole::kConvolution; }
   const std::vector<CheckpointPart>& parts() const { return parts_; }
   // Cuts the rows into named parts, first to last; they must cover all rows.
   void set_parts(std::vector<CheckpointPart> parts);

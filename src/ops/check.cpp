@@ -1,12 +1,20 @@
 #include "ops/check.h"
 
 #include "core/error.h"
+#include "tensor/launch.h"
 
 namespace sluice::ops {
 
 void require_like(const char* op, const char* name, const Tensor& tensor, const Tensor& reference) {
   SLUICE_CHECK(tensor.dtype() == reference.dtype() && tensor.device() == reference.device(), kInternal,
                "[{}] expected {} as {} on {}, got {} on {}", op, name, name_of(reference.dtype()),
+               name_of(reference.device()), name_of(tensor.dtype()), name_of(tensor.device()));
+}
+
+void require_exact(const char* op, const char* name, const Tensor& tensor, const Tensor& reference) {
+  const DType dtype = accumulate_dtype(reference.dtype());
+  SLUICE_CHECK(tensor.dtype() == dtype && tensor.device() == reference.device(), kInternal,
+               "[{}] expected {} as {} on {}, got {} on {}", op, name, name_of(dtype),
                name_of(reference.device()), name_of(tensor.dtype()), name_of(tensor.device()));
 }
 

@@ -7,6 +7,8 @@ namespace sluice::ops {
 
 // Same dtype and device.
 void require_like(const char* op, const char* name, const Tensor& tensor, const Tensor& reference);
+// Of accumulate_dtype() of the reference's, on its device: weights that are not rounded to the compute type.
+void require_exact(const char* op, const char* name, const Tensor& tensor, const Tensor& reference);
 void require_shape(const char* op, const char* name, const Tensor& tensor, const Shape& shape);
 void require_rank(const char* op, const char* name, const Tensor& tensor, int rank);
 void require_dtype(const char* op, const char* name, const Tensor& tensor, DType dtype);

@@ -24,7 +24,7 @@ void check(const Variable& o, const Variable& gate, const Variable& weight, int6
     require_shape(op, "gate", gate.value(), o.shape());
   }
   if (!weight.defined()) return;
-  require_like(op, "weight", weight.value(), o.value());
+  require_exact(op, "weight", weight.value(), o.value());
   require_shape(op, "weight", weight.value(), Shape{o.size(-1) / heads});
 }
 
@@ -37,7 +37,7 @@ Tensor forward(const Saved& saved, double eps) {
     p.rows = o.rows(), p.heads = saved.heads, p.head_size = o.size(-1) / saved.heads, p.eps = eps;
     p.o = o.data<T>(), p.o_stride = o.row_stride();
     p.gate = data_or_null<T>(saved.gate), p.gate_stride = saved.gate.defined() ? saved.gate.row_stride() : 0;
-    p.weight = data_or_null<T>(saved.weight);
+    p.weight = data_or_null<kernels::accumulate_t<T>>(saved.weight);
     p.y = y.data<T>(), p.y_stride = y.row_stride();
     p.rstd = data_or_null<kernels::accumulate_t<T>>(saved.rstd);
     SLUICE_LAUNCH(T, o.device(), gated_head_norm_forward, p);
@@ -57,7 +57,8 @@ void backward(const Saved& saved, BackwardContext& context) {
     p.rows = saved.o.rows(), p.heads = saved.heads, p.head_size = saved.o.size(-1) / saved.heads;
     p.o = saved.o.data<T>(), p.o_stride = saved.o.row_stride();
     p.gate = data_or_null<T>(saved.gate), p.gate_stride = saved.gate.defined() ? saved.gate.row_stride() : 0;
-    p.weight = data_or_null<T>(saved.weight), p.rstd = saved.rstd.data<kernels::accumulate_t<T>>();
+    p.weight = data_or_null<kernels::accumulate_t<T>>(saved.weight);
+    p.rstd = saved.rstd.data<kernels::accumulate_t<T>>();
     p.dy = dy.data<T>(), p.dy_stride = dy.row_stride();
     p.d_o = data_or_null<T>(d_o.tensor), p.d_o_stride = d_o.tensor.defined() ? d_o.tensor.row_stride() : 0;
     p.accumulate_d_o = d_o.accumulate;

@@ -25,7 +25,7 @@ void check_norm(const char* op, const Tensor& h, const Tensor& weight, DType com
   SLUICE_CHECK(h.rank() >= 2, kInternal, "[{}] expected x of shape [..., C], got {}", op,
                h.shape().to_string());
   if (!weight.defined()) return;
-  require_dtype(op, "weight", weight, compute);
+  require_dtype(op, "weight", weight, accumulate_dtype(compute));
   require_shape(op, "weight", weight, Shape{h.size(-1)});
 }
 
@@ -35,7 +35,7 @@ void normalise(const Tensor& h, const Tensor& weight, double eps, const Tensor& 
       kernels::RmsNormForward<T, H> p;
       p.rows = h.rows(), p.columns = h.size(-1), p.eps = eps;
       p.h = h.data<H>(), p.h_stride = h.row_stride();
-      p.weight = data_or_null<T>(weight), p.y = y.data<T>();
+      p.weight = data_or_null<kernels::accumulate_t<T>>(weight), p.y = y.data<T>();
       p.rstd = data_or_null<kernels::accumulate_t<T>>(rstd);
       SLUICE_LAUNCH(T, h.device(), rms_norm_forward, p);
     });
@@ -69,7 +69,8 @@ void norm_gradients(DType compute, const Tensor& h, const Tensor& weight, const 
       kernels::RmsNormBackward<T, H> p;
       p.rows = h.rows(), p.columns = h.size(-1);
       p.h = h.data<H>(), p.h_stride = h.row_stride();
-      p.weight = data_or_null<T>(weight), p.rstd = rstd.data<kernels::accumulate_t<T>>();
+      p.weight = data_or_null<kernels::accumulate_t<T>>(weight);
+      p.rstd = rstd.data<kernels::accumulate_t<T>>();
       p.dy = data_or_null<T>(dy), p.dy_stride = dy.defined() ? dy.row_stride() : 0;
       p.dresidual = data_or_null<kernels::accumulate_t<T>>(dresidual);
       p.dh = data_or_null<H>(out.dh.tensor);

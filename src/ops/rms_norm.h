@@ -8,7 +8,7 @@
 namespace sluice::ops {
 
 // x [..., C], weight [C] or undefined (ones); normalises the last dimension. `compute` is the dtype of the
-// result, and of the weight: that of x, or the one whose residual stream x is (residual.h).
+// result: that of x, or the one whose residual stream x is (residual.h).
 Variable rms_norm(const Variable& x, const Variable& weight, double eps,
                   std::optional<DType> compute = std::nullopt);
 

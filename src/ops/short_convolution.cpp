@@ -26,7 +26,7 @@ void fill(Params& p, const SequenceLayout& layout, const Tensor& x, const Tensor
   p.channels = weight.size(0), p.width = weight.size(1);
   p.silu = silu;
   p.x = x.data<T>(), p.x_stride = x.row_stride();
-  p.weight = weight.data<T>();
+  p.weight = weight.data<kernels::accumulate_t<T>>();
   const SequenceIndices& indices = layout.indices();
   p.offsets = indices.offsets.on(x.device());
   p.state_in = indices.state_in.on(x.device()), p.state_out = indices.state_out.on(x.device());
@@ -79,7 +79,7 @@ ShortConvolutionResult short_convolution(const Variable& x, const Variable& weig
   SLUICE_CHECK(width > 0 && weight.value().is_contiguous(), kInternal,
                "[{}] expected dense weight of shape [C, W] with W of at least 1, got {}", kOp,
                weight.shape().to_string());
-  require_like(kOp, "weight", weight.value(), x.value());
+  require_exact(kOp, "weight", weight.value(), x.value());
   layout.validate(x.size(0));
   const Shape state_shape{layout.slots, width - 1, channels};
   require_state(kOp, initial_state, state_shape, x.dtype());

@@ -43,6 +43,38 @@ ParameterArena::ParameterArena(const std::vector<ArenaEntry>& entries, DType dty
   gradients_ = zeros_of(MemoryClass::kGradients, elements_, master, device);
   first_moments_ = zeros_of(MemoryClass::kOptimizer, kept, master, device);
   second_moments_ = zeros_of(MemoryClass::kOptimizer, kept, master, device);
+  if (!has_whole_masters()) place_exact_weights();
+}
+
+void ParameterArena::place_exact_weights() {
+  int64_t count = 0;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    exact_begin_.push_back(count);
+    if (entries_[i].exact) count += (entries_[i].shape.numel() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  exact_weights_ = zeros_of(MemoryClass::kWeights, count, master_weights_.dtype(), master_weights_.device());
+}
+
+Tensor ParameterArena::weight(size_t i) const {
+  const ArenaEntry& entry = entries_.at(i);
+  if (!entry.exact) return view(weights_, i);
+  if (has_whole_masters()) return master_weight(i);
+  return exact_weights_.narrow(0, exact_begin_[i], entry.shape.numel()).view(entry.shape);
+}
+
+void ParameterArena::put_own_exact_weights() const {
+  exact_weights_.fill_zero();
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    if (!entries_[i].exact) continue;
+    const Range& range = ranges_[i];
+    for (int64_t b = range.begin / bucket_elements(); b * bucket_elements() < range.end; ++b) {
+      const int64_t slice = b * bucket_elements() + shards_.mine * slice_elements();
+      const int64_t begin = std::max(range.begin, slice), end = std::min(range.end, slice + slice_elements());
+      if (begin >= end) continue;
+      exact_weights_.narrow(0, exact_begin_[i] + begin - range.begin, end - begin)
+          .copy_from(master_weights_.narrow(0, b * slice_elements() + begin - slice, end - begin));
+    }
+  }
 }
 
 // Slices start at the alignment, too.

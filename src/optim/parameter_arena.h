@@ -20,6 +20,7 @@ struct ArenaEntry {
   std::string name;
   Shape shape;
   bool decayed = true;  // whether weight decay applies
+  bool exact = false;   // whether layers compute with the master weight itself
 };
 
 // Which part of the optimizer's state this rank keeps; by default all of it, in one bucket.
@@ -34,9 +35,9 @@ class ParameterArena {
   // Under bf16 everything but the compute weights is f32.
   ParameterArena(const std::vector<ArenaEntry>& entries, DType dtype, Device device, ArenaShards shards = {});
 
-  // Views of entry i (in the order given), shaped as the entry. Of master weights and moments only where
-  // they are whole.
-  Tensor weight(size_t i) const { return view(weights_, i); }
+  // Views of entry i (in the order given), shaped as the entry: what layers compute with, and so on. Of
+  // master weights and moments only where they are whole.
+  Tensor weight(size_t i) const;
   Tensor master_weight(size_t i) const { return view(master_weights_, i); }
   Tensor gradient(size_t i) const { return view(gradients_, i); }
   Tensor first_moment(size_t i) const { return view(first_moments_, i); }
@@ -66,6 +67,10 @@ class ParameterArena {
   // Rounds the compute weights from the master weights, which are whole, after those were written from
   // outside.
   void refresh_weights() const;
+  // Where ranks have slices of the master weights: copies of the exact entries, to be summed over the ranks
+  // after put_own_exact_weights(), which leaves zeros where the slices of others go. Undefined elsewhere.
+  const Tensor& exact_weights() const { return exact_weights_; }
+  void put_own_exact_weights() const;
   // Equal for arenas whose entries have the same names and places: flat buffers of one fit the other, up to
   // the padding at the end.
   std::string layout_fingerprint() const;
@@ -81,12 +86,15 @@ class ParameterArena {
 
  private:
   void pad_to_buckets(int64_t width);
+  void place_exact_weights();
 
   std::vector<ArenaEntry> entries_;
   std::vector<Range> ranges_;
   ArenaShards shards_;
   int64_t elements_ = 0;
   int64_t buckets_ = 1;
+  std::vector<int64_t> exact_begin_;  // of each entry in exact_weights_
+  Tensor exact_weights_;
   Tensor weights_, master_weights_, gradients_, first_moments_, second_moments_;
 };
 

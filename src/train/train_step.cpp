@@ -55,6 +55,7 @@ StepResult Trainer::step() {
       communicator_.start_all_gather(arena_->bucket(arena_->weights(), bucket));
     });
     communicator_.wait();
+    gather_exact_weights();
   }
   if (faults_.flip_at(result.step)) flip_a_bit(model_->parameters().front()->variable().value());
   state_.cursor = batch.cursor_after;

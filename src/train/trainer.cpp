@@ -33,7 +33,8 @@ std::unique_ptr<ParameterArena> place_in_arena(const LanguageModel& model, const
   const auto parameters = model.parameters();
   std::vector<ArenaEntry> entries;
   for (const nn::Parameter* parameter : parameters) {
-    entries.push_back({parameter->name(), parameter->shape(), is_decayed(*parameter, run.optimizer)});
+    entries.push_back({parameter->name(), parameter->shape(), is_decayed(*parameter, run.optimizer),
+                       parameter->is_exact()});
   }
   ArenaShards shards;
   if (run.parallel.zero > 0) shards = {communicator.world_size(), communicator.rank()};

@@ -87,6 +87,7 @@ class Trainer {
   Tensor fill_masters(Device device, const std::function<void(const LanguageModel&)>& fill);
   void keep_slices(const Tensor& masters);
   void share_masters();
+  void gather_exact_weights() const;
   void share_moments();
   void hand_out(const Tensor& whole, const std::function<void(int64_t bucket, const Tensor&)>& take) const;
   void reduce_gradients();

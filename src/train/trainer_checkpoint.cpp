@@ -51,6 +51,14 @@ void Trainer::keep_slices(const Tensor& masters) {
       .view({arena_->buckets(), arena_->slice_elements()})
       .copy_from(arena_->slices(masters, arena_->shards().mine));
   arena_->weights().copy_from(masters);
+  gather_exact_weights();
+}
+
+// Each rank has slices of them; adding zeros of the other ranks changes no bit.
+void Trainer::gather_exact_weights() const {
+  if (!arena_->exact_weights().defined()) return;
+  arena_->put_own_exact_weights();
+  communicator_.all_reduce_sum(arena_->exact_weights());
 }
 
 void Trainer::initialize_from(const std::filesystem::path& directory) {
@@ -121,6 +129,7 @@ void Trainer::share_masters() {
     arena_->bucket(arena_->weights(), b).copy_from(bucket);
   });
   loaded_masters_ = {};
+  gather_exact_weights();
 }
 
 void Trainer::share_moments() {

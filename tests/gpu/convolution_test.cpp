@@ -34,7 +34,8 @@ void check_forward(const ConvolutionCase& c) {
   const Indices indices(c);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
   const int64_t tokens = c.offsets.back(), state = c.slots * (c.width - 1) * c.channels;
-  Matrix<T> x(tokens, c.channels, c.layout, 1), weight(1, c.channels * c.width, dense, 2);
+  Matrix<T> x(tokens, c.channels, c.layout, 1);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.channels * c.width, dense, 2);
   Matrix<T> y(tokens, c.channels, c.layout, 0, 0), initial(1, state, dense, 3), final(1, state, dense, 0, 0);
   ShortConvolutionForward<double> expected;
   ShortConvolutionForward<T> actual;
@@ -60,7 +61,8 @@ void check_backward(const ConvolutionCase& c, bool has_dy) {
   const Indices indices(c);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
   const int64_t tokens = c.offsets.back(), state = c.slots * (c.width - 1) * c.channels;
-  Matrix<T> x(tokens, c.channels, c.layout, 1), weight(1, c.channels * c.width, dense, 2);
+  Matrix<T> x(tokens, c.channels, c.layout, 1);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.channels * c.width, dense, 2);
   Matrix<T> dy(tokens, c.channels, c.layout, 3), dx(tokens, c.channels, c.layout, 4, c.accumulate ? 1 : 0);
   Matrix<T> du(1, tokens * c.channels, dense, 0, 0), initial(1, state, dense, 5), d_final(1, state, dense, 6);
   Matrix<T> d_initial(1, state, dense, 0, 0);

@@ -71,8 +71,8 @@ using B = bfloat16;
 
 void time_norms() {
   constexpr int64_t R = 16384, C = 2048, n = R * C;
-  const Device<B> x(n), delta(n), h(n), y(n), weight(C);
-  const Device<float> rstd(R), dweight(C), stream(n), sum(n);
+  const Device<B> x(n), h(n), y(n);
+  const Device<float> weight(C), rstd(R), dweight(C), stream(n), sum(n);
   kernels::RmsNormForward<B, float> f;
   f.rows = R, f.columns = C, f.h = sum.data(), f.h_stride = C, f.weight = weight.data(), f.y = y.data();
   f.rstd = rstd.data();
@@ -167,7 +167,8 @@ void time_decay_and_rotary() {
 
 void time_convolution() {
   constexpr int64_t R = 16384, C = 2048, n = R * C;
-  const Device<B> x(n), y(n), du(n), dx(n), weight(C * 4);
+  const Device<B> x(n), y(n), du(n), dx(n);
+  const Device<float> weight(C * 4);
   const Device<float> dweight(C * 4);
   std::vector<int64_t> offsets, none;
   for (int64_t t = 0; t < R; t += 2048) offsets.push_back(t), none.push_back(-1);

@@ -24,7 +24,7 @@ void check_forward(const NormCase& c) {
                            << c.has_weight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
   Matrix<H> h(c.rows, c.columns, c.layout, 1);
-  Matrix<T> weight(1, c.columns, dense, 2);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.columns, dense, 2);
   // Dense by the kernel's terms: all rows as one.
   Matrix<T> y(1, c.rows * c.columns, dense, 0, 0);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 0, 0);
@@ -57,8 +57,8 @@ void check_backward(const NormGradientCase& c) {
                             << " weight " << c.has_weight << " dresidual " << c.has_dresidual << " dh "
                             << c.has_dh << " accumulate " << c.accumulate << " dweight " << c.has_dweight);
   const Layout dense = c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
-  Matrix<T> dy(c.rows, c.columns, c.layout, 2), weight(1, c.columns, dense, 3),
-      rounded(1, c.rows * c.columns, dense, 0, 0);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.columns, dense, 3);
+  Matrix<T> dy(c.rows, c.columns, c.layout, 2), rounded(1, c.rows * c.columns, dense, 0, 0);
   Matrix<H> h(c.rows, c.columns, c.layout, 1), dh(c.rows, c.columns, c.layout, 5, c.accumulate ? 1 : 0);
   Matrix<kernels::accumulate_t<T>> dresidual(1, c.rows * c.columns, dense, 4);
   Matrix<float> rstd(1, c.rows, Layout::kDense, 6), dweight(1, c.columns, Layout::kDense, 7);
@@ -106,7 +106,8 @@ void check_head_forward(const HeadCase& c) {
   const int64_t columns = c.heads * c.head_size;
   Matrix<T> o(c.rows, columns, c.layout, 1), gate(c.rows, columns, c.layout, 2, 2),
       y(c.rows, columns, c.layout, 0, 0);
-  Matrix<T> weight(1, c.head_size, c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense, 3);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.head_size,
+                                          c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense, 3);
   Matrix<float> rstd(c.rows, c.heads, Layout::kDense, 0, 0);
   GatedHeadNormForward<double> expected;
   GatedHeadNormForward<T> actual;
@@ -137,7 +138,8 @@ void check_head_backward(const HeadCase& c) {
   Matrix<T> o(c.rows, columns, c.layout, 1), gate(c.rows, columns, c.layout, 2, 2),
       dy(c.rows, columns, c.layout, 3);
   Matrix<T> d_o(c.rows, columns, c.layout, 4, fill), dgate(c.rows, columns, c.layout, 5, fill);
-  Matrix<T> weight(1, c.head_size, c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense, 6);
+  Matrix<kernels::accumulate_t<T>> weight(1, c.head_size,
+                                          c.layout == Layout::kOdd ? Layout::kOdd : Layout::kDense, 6);
   Matrix<float> rstd(c.rows, c.heads, Layout::kDense, 7), dweight(1, c.head_size, Layout::kDense, 8);
   GatedHeadNormBackward<double> expected;
   GatedHeadNormBackward<T> actual;

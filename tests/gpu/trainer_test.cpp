@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "data/shard_writer.h"
+#include "optim/parameter_arena.h"
 #include "support/catch.h"
+#include "support/random_tensor.h"
 #include "support/temporary_directory.h"
 #include "tiny_model.h"
 #include "train/run_checkpoint.h"
@@ -195,4 +197,34 @@ TEST_CASE("a gradient that is not finite skips the step on the device") {
   CHECK(trainer.state().updates == 2);
   CHECK_FALSE(trainer.step().skipped);
   CHECK(trainer.weights_are_finite());
+}
+
+TEST_CASE("ranks that share the master weights put the exact ones together") {
+  // "b" lies across the slices of several ranks.
+  const std::vector<ArenaEntry> entries = {
+      {"a", {700, 50}, true, false}, {"b", {1234}, false, true}, {"c", {90}, true, true}};
+  const ParameterArena whole(entries, DType::kBF16, Device::kCuda);
+  whole.master_weights().copy_from(test::random_normal({whole.elements()}, DType::kF32, 1).to(Device::kCuda));
+  for (const int ranks : {2, 3}) {
+    std::vector<double> sum;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const ParameterArena part(entries, DType::kBF16, Device::kCuda, {ranks, rank});
+      const Tensor masters = Tensor::zeros({part.elements()}, DType::kF32, Device::kCuda);
+      for (size_t i = 0; i < entries.size(); ++i) part.view(masters, i).copy_from(whole.master_weight(i));
+      part.master_weights()
+          .view({part.buckets(), part.slice_elements()})
+          .copy_from(part.slices(masters, rank));
+      part.put_own_exact_weights();
+      const auto values = part.exact_weights().to(Device::kCpu).to_vector<float>();
+      sum.resize(values.size());
+      for (size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
+      if (rank + 1 < ranks) continue;
+      part.exact_weights().copy_from(
+          Tensor::from<double>({static_cast<int64_t>(sum.size())}, sum).to(DType::kF32).to(Device::kCuda));
+      for (size_t i = 1; i < entries.size(); ++i) {
+        CHECK(part.weight(i).to(Device::kCpu).to_vector<float>() ==
+              whole.weight(i).to(Device::kCpu).to_vector<float>());
+      }
+    }
+  }
 }

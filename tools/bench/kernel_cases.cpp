@@ -55,7 +55,7 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
                  2 * one_row});
   all.push_back(
       {"linear + add + rms_norm",
-       {{{n, c}, 1, 0, false, true}, {{n, c}}, {{c, c}, 0.05, 0, true}, {{c}, 1, 0, true}},
+       {{{n, c}, 1, 0, false, true}, {{n, c}}, {{c, c}, 0.05, 0, true}, {{c}, 1, 0, true, true}},
        [](const auto& in) { return ops::linear_add_rms_norm(in[0], in[1], in[2], in[3], 1e-6).normalised; },
        2 * product_of({n, c, c}),
        (2 + 3 * stream) * one_row + product_of({c, c})});
@@ -70,7 +70,7 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
                  5 * one_row,
                  one_row});
   all.push_back({"short convolution",
-                 {{{n, c}}, {{c, 4}, 0.5, 0, true}},
+                 {{{n, c}}, {{c, 4}, 0.5, 0, true, true}},
                  [layout](const auto& in) {
                    return ops::short_convolution(in[0], in[1], Variable(), layout, false).output;
                  },
@@ -87,7 +87,7 @@ std::vector<KernelCase> kernel_cases(const KernelSizes& s, DType dtype, Device d
        4 * product_of({n, s.heads, key, value}),
        product_of({n, s.heads, 3 * key + 2 * value})});
   all.push_back({"gated head norm",
-                 {{{n, c}}, {{n, c}}, {{value}, 1, 0, true}},
+                 {{{n, c}}, {{n, c}}, {{value}, 1, 0, true, true}},
                  [h = s.heads](const auto& in) { return ops::gated_head_norm(in[0], in[1], in[2], h, 1e-6); },
                  12 * one_row,
                  3 * one_row});

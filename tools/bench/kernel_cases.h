@@ -22,7 +22,7 @@ struct KernelInput {
   Shape shape;
   double scale = 1.0, shift = 0.0;  // of standard normal values
   bool is_weight = false;           // its gradient is kept in f32
-  bool is_stream = false;           // a residual stream: f32 where the compute type is bf16
+  bool is_exact = false;            // f32 where the compute type is bf16: residual streams, norms' scales
 };
 
 struct KernelCase {

@@ -43,9 +43,8 @@ std::vector<Tensor> inputs_of(const KernelCase& item, DType seen_in, DType dtype
   std::vector<Tensor> values;
   for (size_t i = 0; i < item.inputs.size(); ++i) {
     const KernelInput& input = item.inputs[i];
-    const Tensor rounded = random_tensor(input, i).to(input.is_stream ? accumulate_dtype(seen_in) : seen_in);
-    values.push_back(
-        rounded.to(DType::kF32).to(input.is_stream ? accumulate_dtype(dtype) : dtype).to(device));
+    const Tensor rounded = random_tensor(input, i).to(input.is_exact ? accumulate_dtype(seen_in) : seen_in);
+    values.push_back(rounded.to(DType::kF32).to(input.is_exact ? accumulate_dtype(dtype) : dtype).to(device));
   }
   return values;
 }
