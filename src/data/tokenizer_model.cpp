@@ -1,5 +1,7 @@
 #include "data/tokenizer_model.h"
 
+#include <charconv>
+
 #include "core/error.h"
 #include "core/file.h"
 #include "core/sha256.h"
@@ -21,13 +23,35 @@ std::string unmarked(std::string_view piece) {
   return text;
 }
 
+// "<0x0A>" to 10; -1 for a piece of another form.
+int byte_of_piece(std::string_view piece) {
+  constexpr std::string_view kBefore = "<0x";
+  if (piece.size() != 6 || !piece.starts_with(kBefore) || piece.back() != '>') return -1;
+  int value = -1;
+  const char* const end = piece.data() + 5;
+  const auto read = std::from_chars(piece.data() + kBefore.size(), end, value, 16);
+  return read.ec == std::errc() && read.ptr == end ? value : -1;
+}
+
+// Why the model cannot be loaded; "" where it was. Of some damage sentencepiece says so by an exception.
+std::string load(sentencepiece::SentencePieceProcessor& processor, const std::string& content) {
+  try {
+    const auto status = processor.LoadFromSerializedProto(content);
+    if (!status.ok()) return status.ToString();
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return processor.GetPieceSize() > 0 ? "" : "it has no pieces";
+}
+
 }  // namespace
 
 Tokenizer::Model::Model(const std::filesystem::path& model_path) : path(model_path) {
   const std::string content = read_text_file(path, ErrorKind::kData);
-  const auto status = processor.LoadFromSerializedProto(content);
-  SLUICE_CHECK(status.ok() && processor.GetPieceSize() > 0, kData, "{}: is no sentencepiece model: {}",
-               path.string(), status.ok() ? "it has no pieces" : status.message());
+  const std::string problem = load(processor, content);
+  SLUICE_CHECK(problem.empty(), kData, "{}: is no sentencepiece model: {}", path.string(), problem);
   sha256 = sha256_hex(std::as_bytes(std::span(content)));
   fill_tables();
 }
@@ -39,8 +63,9 @@ void Tokenizer::Model::fill_tables() {
   for (int id = 0; id < size; ++id) {
     std::string text = processor.IdToPiece(id);
     if (processor.IsByte(id)) {
-      // "<0x0A>"
-      const int value = std::stoi(text.substr(3, 2), nullptr, 16);
+      const int value = byte_of_piece(text);
+      SLUICE_CHECK(value >= 0, kData, "{}: piece {} is said to be a byte, but is {}; \"<0x0A>\" is one",
+                   path.string(), id, text);
       byte_ids[static_cast<size_t>(value)] = id;
       text = std::string(1, static_cast<char>(value));
     } else if (processor.IsControl(id)) {

@@ -325,3 +325,22 @@ TEST_CASE("tokenizers and training refuse what they cannot use") {
              }),
              test::contains("3 gone"));
 }
+
+TEST_CASE(
+    "damage that sentencepiece tells by an exception, or not at all, is an error with the file's name") {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "tokenizer.model";
+  // A piece without a character.
+  test::write_hex(path, "0a0e0a053c756e6b3e350000000018020a0c0a0300008115004040404040");
+  CHECK_THAT(test::error_of([&] { Tokenizer{path}; }),
+             test::contains("3 " + path.string() + ": is no sentencepiece model"));
+  // Byte pieces whose names are no bytes.
+  std::string content = train(small("bpe"), corpus(1, 200));
+  const size_t at = content.find("<0x41>");
+  REQUIRE(at != std::string::npos);
+  for (const char* name : {"<0xZZ>", "<0x4Z>", "abcdef"}) {
+    content.replace(at, 6, name);
+    test::write_bytes(path, std::as_bytes(std::span(content)));
+    CHECK_THAT(test::error_of([&] { Tokenizer{path}; }), test::contains("3 " + path.string()));
+  }
+}

@@ -107,7 +107,8 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
         "train.output_dir={3}/{0} --set optimizer.lr=1e-2 --set model.intermediate_size=64{4}",
         mixer, common, steps, place, mixer == std::string("gla") ? " --set model.use_short_conv=true" : ""));
     results += succeeds(fmt::format(
-        "mqar score --checkpoint {0}/{1} --data '{0}/data/test_*.bin' {2} --device cpu", place, mixer, task));
+        "mqar score --name {1}_x --checkpoint {0}/{1} --data '{0}/data/test_*.bin' {2} --device cpu", place,
+        mixer, task));
   }
   write_file_atomically(directory / "results.jsonl", results, ErrorKind::kData);
   INFO(results);
@@ -117,10 +118,10 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
   const std::string table = succeeds(fmt::format(
       "mqar plot --results {0}/results.jsonl --svg {0}/mqar.svg --reference 'gla, paper=64:0.22,128:0.95'",
       place));
-  CHECK_THAT(table, test::contains("gla            width    32"));
+  CHECK_THAT(table, test::contains("gla_x          width    32"));
   const std::string svg = read_text_file(directory / "mqar.svg", ErrorKind::kData);
-  for (const char* part : {"<svg ", ">gla</text>", ">transformer</text>", ">gla, paper</text>", ">128</text>",
-                           "2 pairs in 16 tokens", "</svg>"})
+  for (const char* part : {"<svg ", ">gla_x</text>", ">transformer_x</text>", ">gla, paper</text>",
+                           ">128</text>", "2 pairs in 16 tokens", "</svg>"})
     CHECK_THAT(svg, test::contains(part));
 
   // Another task than that of the data, and results that do not belong together.
@@ -131,7 +132,7 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
                                    directory.path());
   CHECK(other.exit_code == 3);
   CHECK_THAT(other.errors, test::contains("made with other options"));
-  write_file_atomically(directory / "results.jsonl", results + "{\"model_type\":\"x\"}\n", ErrorKind::kData);
+  write_file_atomically(directory / "results.jsonl", results + "{\"mixer\":\"x\"}\n", ErrorKind::kData);
   const auto bad = test::run_app(
       fmt::format("mqar plot --results {0}/results.jsonl --svg {0}/mqar.svg", place), directory.path());
   CHECK(bad.exit_code == 3);

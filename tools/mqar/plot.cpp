@@ -30,7 +30,7 @@ struct Arguments {
 using Curve = std::map<int64_t, double>;
 
 struct Figure {
-  std::map<std::string, Curve> curves;      // by model_type
+  std::map<std::string, Curve> curves;      // by mixer
   std::map<std::string, Curve> references;  // from elsewhere
   int64_t length = 0, pairs = 0, vocabulary = 0;
 };
@@ -39,7 +39,7 @@ void read_line(const std::string& text, const std::string& origin, Figure& figur
   const Json json = parse_json(text, origin, ErrorKind::kData);
   Problems problems;
   ObjectReader reader(json, "", problems);
-  const std::string type = reader.required_text("model_type");
+  const std::string type = reader.required_text("mixer");
   const int64_t width = reader.required_integer("width", 1);
   const double accuracy = reader.required_number("accuracy", 0, 1);
   const int64_t length = reader.required_integer("length", 1), pairs = reader.required_integer("pairs", 1);

@@ -19,7 +19,7 @@ namespace {
 
 struct Arguments {
   Task task;
-  std::string checkpoint, data;
+  std::string checkpoint, data, name;
   int64_t rows = 16;
   std::string device = "auto", dtype = "auto";
 };
@@ -79,7 +79,7 @@ int score(const Arguments& arguments) {
   }
   const auto queries = static_cast<double>(examples * task.pairs);
   const double accuracy = static_cast<double>(right) / queries;
-  const Json line = {{"model_type", model.config().model_type},
+  const Json line = {{"mixer", arguments.name.empty() ? model.config().model_type : arguments.name},
                      {"width", model.config().hidden_size},
                      {"layers", model.config().num_hidden_layers},
                      {"parameters", model.parameter_count()},
@@ -103,6 +103,7 @@ void add_score(CLI::App& app, std::function<int()>& action) {
   command->add_option("--checkpoint,-c", arguments->checkpoint, "checkpoint, run or model directory")
       ->required();
   command->add_option("--data,-d", arguments->data, "examples, e.g. 'FOLDER/test_*.bin'")->required();
+  command->add_option("--name", arguments->name, "what plot calls the model; default: its model_type");
   command->add_option("--rows", arguments->rows, "examples of one forward pass")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
       ->capture_default_str();
