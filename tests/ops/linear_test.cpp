@@ -38,7 +38,8 @@ TEST_CASE("project is linear without a gradient, and refuses shapes that do not 
   const Tensor x = random_normal({5, 7}, DType::kF64, 1), w = random_normal({3, 7}, DType::kF64, 2);
   CHECK(ops::project(x, w).to_vector<double>() ==
         ops::linear(Variable(x), Variable(w)).value().to_vector<double>());
-  CHECK_THROWS_WITH(ops::project(x, w.columns(0, 6)), test::contains("[project] expected x of shape [..., 6]"));
+  CHECK_THROWS_WITH(ops::project(x, w.columns(0, 6)),
+                    test::contains("[project] expected x of shape [..., 6]"));
 }
 
 TEST_CASE("linear refuses shapes that do not fit") {
