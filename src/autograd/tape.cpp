@@ -49,6 +49,13 @@ GradientTarget BackwardContext::target(int i) {
   return {slot.gradient, false};
 }
 
+Tensor BackwardContext::sum_target(int i) {
+  if (!needs(i)) return Tensor();
+  const GradientTarget sum = target(i);
+  if (!sum.accumulate) sum.tensor.fill_zero();
+  return sum.tensor;
+}
+
 void BackwardContext::add(int i, const Tensor& gradient) {
   const TapeEdge& edge = node_.inputs[static_cast<size_t>(i)];
   if (!edge.needed()) return;

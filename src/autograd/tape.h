@@ -64,6 +64,9 @@ class BackwardContext {
   bool needs(int i) const { return node_.inputs[static_cast<size_t>(i)].needed(); }
   // Memory for input i's gradient. The op must then write all of it. One call an input.
   GradientTarget target(int i);
+  // The same for an op that adds to its target whatever it holds: memory that begins at zero. Undefined where
+  // input i needs no gradient.
+  Tensor sum_target(int i);
   // Gives a finished gradient; its memory is taken over without a copy when it is the first.
   // Error(kInternal) names the op when shape or dtype differ from the input's.
   void add(int i, const Tensor& gradient);

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "tensor/launch.h"
 
 namespace sluice::nn {
 namespace {
@@ -76,7 +77,7 @@ void initialize(const Parameter& parameter, uint64_t seed, double initializer_ra
 }
 
 void allocate(const std::vector<Parameter*>& parameters, DType dtype, Device device, bool trained) {
-  const DType exact = dtype == DType::kBF16 ? DType::kF32 : dtype;
+  const DType exact = accumulate_dtype(dtype);
   for (Parameter* parameter : parameters) {
     Tensor value, gradient;
     {

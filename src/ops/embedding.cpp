@@ -44,9 +44,7 @@ Variable embedding(const Tensor& tokens, const Variable& weight) {
     SLUICE_LAUNCH(T, weight.device(), embedding_forward, p);
   });
   return Tape::record_one("embedding", {weight}, y, [tokens](BackwardContext& context) {
-    const GradientTarget dweight = context.target(0);
-    if (!dweight.accumulate) dweight.tensor.fill_zero();
-    backward(tokens, context.output_gradient(0), dweight.tensor);
+    backward(tokens, context.output_gradient(0), context.sum_target(0));
   });
 }
 

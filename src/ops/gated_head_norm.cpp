@@ -49,9 +49,7 @@ void backward(const Saved& saved, BackwardContext& context) {
   const Tensor& dy = context.output_gradient(0);
   const GradientTarget d_o = context.needs(0) ? context.target(0) : GradientTarget{};
   const GradientTarget dgate = context.needs(1) ? context.target(1) : GradientTarget{};
-  const GradientTarget dweight = context.needs(2) ? context.target(2) : GradientTarget{};
-  // The kernel adds to the weight's gradient.
-  if (dweight.tensor.defined() && !dweight.accumulate) dweight.tensor.fill_zero();
+  const Tensor dweight = context.sum_target(2);
   dispatch_floating(dy.dtype(), "gated_head_norm", [&]<class T>() {
     kernels::GatedHeadNormBackward<T> p;
     p.rows = saved.o.rows(), p.heads = saved.heads, p.head_size = saved.o.size(-1) / saved.heads;
@@ -65,7 +63,7 @@ void backward(const Saved& saved, BackwardContext& context) {
     p.dgate = data_or_null<T>(dgate.tensor);
     p.dgate_stride = dgate.tensor.defined() ? dgate.tensor.row_stride() : 0;
     p.accumulate_dgate = dgate.accumulate;
-    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight.tensor);
+    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight);
     SLUICE_LAUNCH_WITH_SCRATCH(T, dy.device(), gated_head_norm_backward, p);
   });
 }

@@ -5,6 +5,7 @@
 #include "kernels/gemm/column_sums.h"
 #include "kernels/gemm/gemm.h"
 #include "ops/check.h"
+#include "ops/dispatch_accumulate.h"
 #include "ops/linear_parts.h"
 #include "tensor/launch.h"
 
@@ -21,21 +22,16 @@ LinearSizes linear_sizes(const char* op, const Tensor& x, const Tensor& weight) 
 
 void multiply_linear(const Tensor& x, const Tensor& weight, const Added& added, const Tensor& y) {
   const LinearSizes s{x.rows(), weight.size(1), weight.size(0)};
-  const auto product = [&]<class T, class Output>() {
-    kernels::GemmParams<T, Output> p;
-    p.m = s.rows, p.n = s.out, p.k = s.in;
-    p.a = x.data<T>(), p.a_stride = x.row_stride();
-    p.b = weight.data<T>(), p.b_stride = weight.row_stride(), p.transpose_b = true;
-    p.c = y.data<Output>(), p.c_stride = y.row_stride();
-    p.bias = data_or_null<T>(added.bias), p.addend = data_or_null<Output>(added.addend);
-    SLUICE_LAUNCH_WITH_SCRATCH(T, x.device(), gemm, p);
-  };
   dispatch_floating(x.dtype(), "linear", [&]<class T>() {
-    if (y.dtype() == x.dtype()) {
-      product.template operator()<T, T>();
-    } else {
-      product.template operator()<T, kernels::accumulate_t<T>>();
-    }
+    dispatch_accumulate<T>(y.dtype(), [&]<class Output>() {
+      kernels::GemmParams<T, Output> p;
+      p.m = s.rows, p.n = s.out, p.k = s.in;
+      p.a = x.data<T>(), p.a_stride = x.row_stride();
+      p.b = weight.data<T>(), p.b_stride = weight.row_stride(), p.transpose_b = true;
+      p.c = y.data<Output>(), p.c_stride = y.row_stride();
+      p.bias = data_or_null<T>(added.bias), p.addend = data_or_null<Output>(added.addend);
+      SLUICE_LAUNCH_WITH_SCRATCH(T, x.device(), gemm, p);
+    });
   });
 }
 

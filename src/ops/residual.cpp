@@ -58,7 +58,7 @@ ResidualNorm linear_add_rms_norm(const Variable& stream, const Variable& x, cons
         NormGradients out;
         if (stream_dtype == h.dtype()) out.dh.tensor = Tensor::empty(h.shape(), h.dtype(), h.device());
         if (compute != h.dtype()) out.rounded = Tensor::empty(h.shape(), compute, h.device());
-        out.dweight = norm_weight_target(context, 3);
+        out.dweight = context.sum_target(3);
         const Tensor& dresidual = context.output_gradient(0);
         norm_gradients(compute, h, norm_weight, rstd, context.output_gradient(1),
                        dresidual.defined() ? dresidual.contiguous() : Tensor(), out);

@@ -3,23 +3,11 @@
 #include "autograd/saved_tensor.h"
 #include "kernels/norm/rms_norm.h"
 #include "ops/check.h"
+#include "ops/dispatch_accumulate.h"
 #include "ops/rms_norm_parts.h"
 #include "tensor/launch.h"
 
 namespace sluice::ops {
-namespace {
-
-// Calls body.operator()<H>() with the element type of a tensor that is T or a residual stream.
-template <class T, class Body>
-void dispatch_stream(DType dtype, Body&& body) {
-  if (dtype == dtype_of<T>()) {
-    body.template operator()<T>();
-  } else {
-    body.template operator()<kernels::accumulate_t<T>>();
-  }
-}
-
-}  // namespace
 
 void check_norm(const char* op, const Tensor& h, const Tensor& weight, DType compute) {
   SLUICE_CHECK(h.rank() >= 2, kInternal, "[{}] expected x of shape [..., C], got {}", op,
@@ -31,7 +19,7 @@ void check_norm(const char* op, const Tensor& h, const Tensor& weight, DType com
 
 void normalise(const Tensor& h, const Tensor& weight, double eps, const Tensor& y, const Tensor& rstd) {
   dispatch_floating(y.dtype(), "rms_norm", [&]<class T>() {
-    dispatch_stream<T>(h.dtype(), [&]<class H>() {
+    dispatch_accumulate<T>(h.dtype(), [&]<class H>() {
       kernels::RmsNormForward<T, H> p;
       p.rows = h.rows(), p.columns = h.size(-1), p.eps = eps;
       p.h = h.data<H>(), p.h_stride = h.row_stride();
@@ -55,17 +43,10 @@ Tensor rstd_for(const Tensor& h, bool recorded) {
   return recorded ? Tensor::empty(Shape{h.rows()}, accumulate_dtype(h.dtype()), h.device()) : Tensor();
 }
 
-Tensor norm_weight_target(BackwardContext& context, int input) {
-  if (!context.needs(input)) return Tensor();
-  const GradientTarget target = context.target(input);
-  if (!target.accumulate) target.tensor.fill_zero();
-  return target.tensor;
-}
-
 void norm_gradients(DType compute, const Tensor& h, const Tensor& weight, const Tensor& rstd,
                     const Tensor& dy, const Tensor& dresidual, const NormGradients& out) {
   dispatch_floating(compute, "rms_norm", [&]<class T>() {
-    dispatch_stream<T>(h.dtype(), [&]<class H>() {
+    dispatch_accumulate<T>(h.dtype(), [&]<class H>() {
       kernels::RmsNormBackward<T, H> p;
       p.rows = h.rows(), p.columns = h.size(-1);
       p.h = h.data<H>(), p.h_stride = h.row_stride();
@@ -93,7 +74,7 @@ Variable rms_norm(const Variable& x, const Variable& weight, double eps, std::op
                        [x = x.value(), weight = weight.value(), rstd, dtype](BackwardContext& context) {
                          NormGradients out;
                          if (context.needs(0)) out.dh = context.target(0);
-                         out.dweight = norm_weight_target(context, 1);
+                         out.dweight = context.sum_target(1);
                          norm_gradients(dtype, x, weight, rstd, context.output_gradient(0), Tensor(), out);
                        });
   if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);

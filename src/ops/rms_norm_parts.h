@@ -25,9 +25,6 @@ struct NormGradients {
   Tensor dweight;  // added to
 };
 
-// The target of the norm's weight: always added to, so a fresh one starts at zero.
-Tensor norm_weight_target(BackwardContext& context, int input);
-
 // dh = dresidual + the norm's gradient; dy and dresidual may be undefined.
 void norm_gradients(DType compute, const Tensor& h, const Tensor& weight, const Tensor& rstd,
                     const Tensor& dy, const Tensor& dresidual, const NormGradients& out);

@@ -46,13 +46,11 @@ Variable inputs_before_part(const Variable& x, int64_t reach, const SequenceLayo
   return Tape::record_one(kOp, {x}, before, [shape, layout, part](BackwardContext& context) {
     const int64_t reach = shape[1], channels = shape[2];
     const Tensor all = part->gather(context.output_gradient_or_zeros(0).contiguous());
-    if (!context.needs(0)) return;
-    const GradientTarget dx = context.target(0);
-    if (!dx.accumulate) dx.tensor.fill_zero();
-    if (part->index() + 1 == part->count()) return;
+    const Tensor dx = context.sum_target(0);
+    if (!dx.defined() || part->index() + 1 == part->count()) return;
     const Tensor after = all.narrow(0, part->index() + 1, 1).view(shape);
     for_each_end(layout, reach, [&](int64_t slot, int64_t first, int64_t count, int64_t missing) {
-      dx.tensor.narrow(0, first, count)
+      dx.narrow(0, first, count)
           .add_from(after.narrow(0, slot, 1).view({reach, channels}).narrow(0, missing, count));
     });
   });

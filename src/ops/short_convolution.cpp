@@ -39,9 +39,7 @@ void backward(const Saved& saved, BackwardContext& context) {
   const Tensor d_final =
       context.output_gradient(1).defined() ? context.output_gradient(1).contiguous() : Tensor();
   const GradientTarget dx = context.needs(0) ? context.target(0) : GradientTarget{};
-  const GradientTarget dweight = context.needs(1) ? context.target(1) : GradientTarget{};
-  // The kernel adds to the weight's gradient.
-  if (dweight.tensor.defined() && !dweight.accumulate) dweight.tensor.fill_zero();
+  const Tensor dweight = context.sum_target(1);
   const auto fresh = [&](const Shape& shape) {
     return Tensor::empty(shape, saved.x.dtype(), saved.x.device());
   };
@@ -55,7 +53,7 @@ void backward(const Saved& saved, BackwardContext& context) {
     p.du = data_or_null<T>(du);
     p.dx = data_or_null<T>(dx.tensor), p.dx_stride = dx.tensor.defined() ? dx.tensor.row_stride() : 0;
     p.accumulate_dx = dx.accumulate;
-    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight.tensor);
+    p.dweight = data_or_null<kernels::accumulate_t<T>>(dweight);
     p.d_final_state = data_or_null<T>(d_final);
     p.d_initial_state = data_or_null<T>(d_initial);
     SLUICE_LAUNCH_WITH_SCRATCH(T, saved.x.device(), short_convolution_backward, p);

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/sha256.h"
+#include "tensor/launch.h"
 
 namespace sluice {
 namespace {
@@ -35,7 +36,7 @@ ParameterArena::ParameterArena(const std::vector<ArenaEntry>& entries, DType dty
     ranges_[i] = {elements_, elements_ + entries[i].shape.numel(), entries[i].decayed};
     elements_ = (ranges_[i].end + kAlignment - 1) / kAlignment * kAlignment;
   }
-  const DType master = dtype == DType::kBF16 ? DType::kF32 : dtype;
+  const DType master = accumulate_dtype(dtype);
   if (shards.count > 1) pad_to_buckets(size_of(master));
   const int64_t kept = elements_ / shards.count;  // of moments and master weights
   weights_ = zeros_of(MemoryClass::kWeights, elements_, dtype, device);

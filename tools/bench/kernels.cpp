@@ -52,7 +52,7 @@ std::vector<Tensor> inputs_of(const KernelCase& item, DType seen_in, DType dtype
 std::vector<Variable> leaves(const KernelCase& item, const std::vector<Tensor>& values) {
   std::vector<Variable> result;
   for (size_t i = 0; i < values.size(); ++i) {
-    const DType gradient = values[i].dtype() == DType::kBF16 ? DType::kF32 : values[i].dtype();
+    const DType gradient = accumulate_dtype(values[i].dtype());
     result.push_back(
         item.inputs[i].is_weight
             ? Variable::parameter(values[i], Tensor::zeros(values[i].shape(), gradient, values[i].device()))
