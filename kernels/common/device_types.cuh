@@ -71,6 +71,16 @@ requires(N % 2 == 0) struct alignas(N * sizeof(bfloat16)) Pack<bfloat16, N> {
   }
 };
 
+// A pack at `from` + `i`, or ones where there is no `from`: of a scale that may be missing.
+template <int N>
+__device__ __forceinline__ Pack<float, N> load_or_ones(const float* from, int64_t i) {
+  if (from != nullptr) return Pack<float, N>::load(from + i);
+  Pack<float, N> ones;
+#pragma unroll
+  for (int j = 0; j < N; ++j) ones.set(j, 1.0f);
+  return ones;
+}
+
 // Elements of T in 16 bytes.
 template <class T>
 inline constexpr int PACK = 16 / static_cast<int>(sizeof(T));

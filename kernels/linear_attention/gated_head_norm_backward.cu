@@ -28,15 +28,6 @@ struct HeadPack {
   }
 };
 
-template <class T, int N>
-__device__ __forceinline__ Pack<float, N> weight_at(const GatedHeadNormBackward<T>& p, int64_t i) {
-  if (p.weight != nullptr) return Pack<float, N>::load(p.weight + i);
-  float ones[N];
-#pragma unroll
-  for (int j = 0; j < N; ++j) ones[j] = 1.0f;
-  return Pack<float, N>::of(ones);
-}
-
 // to = gradient, or += gradient
 template <class T, int N>
 __device__ __forceinline__ void store_gradient(T* to, bool accumulate, float (&gradient)[N]) {
@@ -103,7 +94,7 @@ __global__ void __launch_bounds__(HEAD_THREADS, KEPT* N <= 16 ? 4
     for (int k = 0; k < KEPT; ++k) {
       const int64_t i = static_cast<int64_t>(k * lanes + lane) * N;
       if (i >= D) continue;
-      const auto weight = weight_at<T, N>(p, i);
+      const auto weight = load_or_ones<N>(p.weight, i);
       gate_gradient(p, head[k], weight, rstd, row, start + i, dz[k], dweight[k]);
 #pragma unroll
       for (int j = 0; j < N; ++j) {

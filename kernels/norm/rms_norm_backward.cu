@@ -44,16 +44,6 @@ bool wants_weight(const RmsNormBackward<T, H>& p) {
   return p.dweight != nullptr && p.dy != nullptr;
 }
 
-// A pack of the weight, ones where there is none.
-template <int N>
-__device__ __forceinline__ Pack<float, N> weight_at(const float* weight, int64_t column) {
-  if (weight != nullptr) return Pack<float, N>::load(weight + column);
-  Pack<float, N> ones;
-#pragma unroll
-  for (int i = 0; i < N; ++i) ones.set(i, 1.0f);
-  return ones;
-}
-
 // What dh gets from elsewhere.
 template <class T, class H, int N>
 struct Before {
@@ -74,7 +64,7 @@ __device__ __forceinline__ void store_gradient(const RmsNormBackward<T, H>& p, c
                                                const Pack<H, N>& h, const Pack<T, N>& dy, float rstd,
                                                float projection, int64_t row, int64_t column) {
   if (p.dh == nullptr && p.rounded == nullptr) return;
-  const auto weight = weight_at<N>(p.weight, column);
+  const auto weight = load_or_ones<N>(p.weight, column);
   float dh[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
@@ -136,7 +126,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
       const int64_t column = (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
       if (column >= p.columns) continue;
       before[k].load(p, row, column);
-      if (p.dy != nullptr) sum += dot(now.h[k], now.dy[k], weight_at<N>(p.weight, column));
+      if (p.dy != nullptr) sum += dot(now.h[k], now.dy[k], load_or_ones<N>(p.weight, column));
     }
     sum = reduce_block<Sum>(sum, shared[parity]);
     const float projection = sum * now.rstd * now.rstd * now.rstd / static_cast<float>(p.columns);
@@ -176,7 +166,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
     if (p.dy != nullptr) {
       for (int64_t column = threadIdx.x * N; column < p.columns; column += step) {
         sum += dot(Pack<H, N>::load(h_row + column), Pack<T, N>::load(dy_row + column),
-                   weight_at<N>(p.weight, column));
+                   load_or_ones<N>(p.weight, column));
       }
     }
     sum = reduce_block<Sum>(sum, shared[parity]);
