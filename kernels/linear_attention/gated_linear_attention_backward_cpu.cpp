@@ -144,7 +144,7 @@ class TileBackward {
     load_token(t);
     T* decay_row = decay_ + at * P_;
     std::fill_n(decay_row, P_, T(0));
-    decays(p_.g != nullptr ? p_.g + t * p_.g_stride + kv_head_ * K_ : nullptr, K_, decay_row);
+    decays(p_, t, kv_head_, decay_row);
     const int64_t vectors = P_ / kLanes<T>;
     const Vector<T>*k = as_vectors(k_), *decay = as_vectors(decay_row);
     for (int64_t j = 0; j < W_; ++j) {
@@ -204,9 +204,14 @@ class TileBackward {
       std::copy_n(dv_, width_, p_.dv + t * p_.dv_stride + kv_head_ * p_.value_size + first_);
     }
     if (p_.dk != nullptr) put(dk_, p_.dk + t * p_.dk_stride + kv_head_ * K_);
-    if (p_.dg == nullptr) return;
+    if (p_.dg == nullptr && p_.d_head_g == nullptr) return;
     for (int64_t i = 0; i < vectors; ++i) dg[i] *= decay[i];
-    put(dg_, p_.dg + t * p_.dg_stride + kv_head_ * K_);
+    if (p_.dg != nullptr) put(dg_, p_.dg + t * p_.dg_stride + kv_head_ * K_);
+    if (p_.d_head_g == nullptr) return;
+    T sum = 0;
+    for (int64_t i = 0; i < K_; ++i) sum += dg_[i];
+    T& to = p_.d_head_g[t * p_.d_head_g_stride + kv_head_];
+    to = first_ == 0 ? sum : to + sum;
   }
 
   const GatedLinearAttentionBackward<T>& p_;

@@ -174,6 +174,15 @@ inline constexpr float LEAST_GATE = -159.0f;
 // product.
 inline constexpr float LARGEST_EXPONENT = 60.0f;
 
+// A token's gate of a whole head, in powers of two.
+__device__ __forceinline__ float head_gate(const HeadGates& gates, int64_t token, int head) {
+  float g = 0.0f;
+  if (gates.data != nullptr) g = as_float(gates.data[token * gates.stride + head]);
+  if (gates.constant != nullptr) g = gates.constant[head];
+  g *= LOG2_E;
+  return g < LEAST_GATE ? LEAST_GATE : g;
+}
+
 // The running sums of the gates over the chunk, inclusive, and the chunk's own, in powers of two.
 struct Gates {
   float b[SEGMENT_ROWS][2];
@@ -192,22 +201,17 @@ struct Gates {
   }
 };
 
-// from: the chunk's first row at the thread's columns, null where there are no gates or columns (but no
-// thread may stay away: there is a barrier inside). sums [SEGMENTS, COLUMNS] is free again after the caller's
-// next barrier.
-template <int COLUMNS>
-__device__ __forceinline__ Gates gates_of_chunk(const bfloat16* from, int64_t stride, int rows, int column,
-                                                int segment, float* sums) {
+// gate(i): of the thread's row i, two columns. No thread may stay away: there is a barrier inside. sums
+// [SEGMENTS, COLUMNS] is free again after the caller's next barrier.
+template <int COLUMNS, class Gate>
+__device__ __forceinline__ Gates sum_gates(const Gate& gate, int column, int segment, float* sums) {
   Gates gates;
   float sum0 = 0.0f, sum1 = 0.0f;
-  uint32_t pairs[SEGMENT_ROWS];
-  load_segment(pairs, from, stride, segment, from == nullptr ? 0 : rows);
 #pragma unroll
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
-    const float2 g = unpack_bfloat16(pairs[i]);
-    const float g0 = g.x * LOG2_E, g1 = g.y * LOG2_E;
-    sum0 += g0 < LEAST_GATE ? LEAST_GATE : g0;  // NaN stays
-    sum1 += g1 < LEAST_GATE ? LEAST_GATE : g1;
+    const float2 g = gate(i);
+    sum0 += g.x < LEAST_GATE ? LEAST_GATE : g.x;  // NaN stays
+    sum1 += g.y < LEAST_GATE ? LEAST_GATE : g.y;
     gates.b[i][0] = sum0, gates.b[i][1] = sum1;
   }
   *reinterpret_cast<float2*>(sums + segment * COLUMNS + column) = make_float2(sum0, sum1);
@@ -223,6 +227,30 @@ __device__ __forceinline__ Gates gates_of_chunk(const bfloat16* from, int64_t st
   for (int i = 0; i < SEGMENT_ROWS; ++i) gates.b[i][0] += before0, gates.b[i][1] += before1;
   gates.total[0] = total0, gates.total[1] = total1;
   return gates;
+}
+
+// from: the chunk's first row at the thread's columns, null where there are no gates or columns.
+template <int COLUMNS>
+__device__ __forceinline__ Gates gates_of_chunk(const bfloat16* from, int64_t stride, int rows, int column,
+                                                int segment, float* sums) {
+  uint32_t pairs[SEGMENT_ROWS];
+  load_segment(pairs, from, stride, segment, from == nullptr ? 0 : rows);
+  const auto gate = [&](int i) {
+    const float2 g = unpack_bfloat16(pairs[i]);
+    return make_float2(g.x * LOG2_E, g.y * LOG2_E);
+  };
+  return sum_gates<COLUMNS>(gate, column, segment, sums);
+}
+// All columns have their head's.
+template <int COLUMNS>
+__device__ __forceinline__ Gates gates_of_head(const HeadGates& head_gates, int64_t first_token, int head,
+                                               int rows, int column, int segment, float* sums) {
+  const auto gate = [&](int i) {
+    const int row = segment * SEGMENT_ROWS + i;
+    const float g = row < rows ? head_gate(head_gates, first_token + row, head) : 0.0f;
+    return make_float2(g, g);
+  };
+  return sum_gates<COLUMNS>(gate, column, segment, sums);
 }
 
 }  // namespace sluice::kernels::gla

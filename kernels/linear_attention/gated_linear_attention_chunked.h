@@ -36,6 +36,13 @@ struct OutRows {
   int64_t stride;
 };
 
+// Log decays of whole heads.
+struct HeadGates {
+  const bfloat16* data;  // [N, Hkv], or null
+  int64_t stride;
+  const float* constant;  // [Hkv], one for all tokens; null, as data: none
+};
+
 // How the fused walk leaves states in memory: as the tensor cores take them. A piece of 512 bytes is 16 keys
 // of 16 values, 16 bytes a lane = 4 * group + pair: of key `group` values 2 * pair, + 1, + 8, + 9, then the
 // same of key `group` + 8. Pieces are [chunks, Hkv, panels of 64 keys, steps of 16 values, 4].
@@ -71,6 +78,10 @@ struct Chunked {
   int panels;
   bool flipped;  // rows of q_hat and scores in blocks of 16, last first; without rounding errors of q_hat
   StateFragments fragments;
+  // Where heads decay as a whole.
+  bool by_heads;
+  HeadGates head_gates;
+  float* head_gate_parts;  // [N, Hkv, tiles of 64 keys], chunked: dg summed over a tile's keys; null: not wanted
 };
 
 struct Slots {

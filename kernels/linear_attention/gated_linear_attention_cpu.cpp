@@ -82,14 +82,15 @@ void run_tile(const GatedLinearAttentionForward<T>& p, int64_t s, int64_t kv_hea
   T* decay = state + K * W;
   const bool has_start = p.initial_state != nullptr && p.state_in[s] >= 0;
   load_tile<T, W>(has_start ? tile_of(p.initial_state, p.state_in[s]) : nullptr, K, V, width, state);
-  decays<T>(nullptr, K, decay);
+  const bool decays_change = p.g != nullptr || p.head_g != nullptr;
+  if (!decays_change) decays(p, 0, kv_head, decay);
   const int64_t begin = p.offsets[s], end = p.offsets[s + 1];
   for (int64_t t = begin; t < end; ++t) {
     if (p.chunk_states != nullptr && (t - begin) % p.chunk == 0) {
       const int64_t row = p.chunk_offsets[s] + (t - begin) / p.chunk;
       store_tile<T, W>(state, K, V, width, tile_of(p.chunk_states, row));
     }
-    if (p.g != nullptr) decays(p.g + t * p.g_stride + kv_head * K, K, decay);
+    if (decays_change) decays(p, t, kv_head, decay);
     const T* k = p.k + t * p.k_stride + kv_head * K;
     const T* q = p.q + t * p.q_stride + kv_head * group * K;
     T* o = p.o + t * p.o_stride + kv_head * group * V + first;

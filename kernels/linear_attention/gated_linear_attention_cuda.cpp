@@ -6,6 +6,7 @@
 #include "kernels/linear_attention/gated_linear_attention.h"
 #include "kernels/linear_attention/gated_linear_attention_chunked.h"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
+#include "kernels/linear_attention/gated_linear_attention_heads.h"
 #include "kernels/linear_attention/gated_linear_attention_plan.h"
 #include "kernels/linear_attention/gated_linear_attention_recurrent.h"
 
@@ -29,6 +30,8 @@ gla::Chunked chunked_of(const Params& p, const GatedLinearAttentionPlan& plan) {
   chunked.offsets = p.offsets, chunked.chunk_offsets = p.chunk_offsets;
   chunked.q = {p.q, p.q_stride}, chunked.k = {p.k, p.k_stride};
   chunked.v = {p.v, p.v_stride}, chunked.g = {p.g, p.g_stride};
+  chunked.by_heads = p.head_g != nullptr || p.constant_g != nullptr;
+  chunked.head_gates = {p.head_g, p.head_g_stride, p.constant_g};
   char* workspace = static_cast<char*>(p.workspace);
   chunked.spans = reinterpret_cast<gla::ChunkSpan*>(workspace + plan.spans);
   chunked.decay = reinterpret_cast<float*>(workspace + plan.decay);
@@ -59,7 +62,11 @@ gla::FusedWalk fused_walk_of(const Params& p, const GatedLinearAttentionPlan& pl
 void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.flipped = true;
-  prepare_chunks(chunked, p.stream);
+  if (plan.by_heads) {
+    prepare_chunks_of_heads(chunked, nullptr, p.stream);
+  } else {
+    prepare_chunks(chunked, p.stream);
+  }
   gla::FusedWalk walk = fused_walk_of(p, plan);
   walk.values = chunked.v, walk.hat = chunked.k_hat, walk.emit_hat = chunked.q_hat;
   walk.to = {p.o, p.o_stride};
@@ -88,6 +95,77 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 
+// dO and v in the places of q and k: their scores, and the walks that emit dq and dk.
+gla::Chunked swapped_of(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan,
+                        const gla::Chunked& chunked) {
+  char* workspace = static_cast<char*>(p.workspace);
+  gla::Chunked swapped = chunked;
+  swapped.key_size = chunked.value_size, swapped.value_size = chunked.key_size;
+  swapped.power = 1.0f, swapped.factor = chunked.scale;
+  swapped.q = {p.d_o, p.d_o_stride}, swapped.k = chunked.v;
+  swapped.decay = reinterpret_cast<float*>(workspace + plan.o_decay);
+  swapped.q_hat = reinterpret_cast<bfloat16*>(workspace + plan.o_hat);
+  swapped.k_hat = reinterpret_cast<bfloat16*>(workspace + plan.v_hat);
+  swapped.scores = reinterpret_cast<bfloat16*>(workspace + plan.o_scores);
+  swapped.panels = gla::value_panels(p.value_size);
+  return swapped;
+}
+
+// Heads that decay as a whole: four walks in all, and no states in memory but for the gates' gradient.
+void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  char* workspace = static_cast<char*>(p.workspace);
+  const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
+  const gla::Chunked chunked = chunked_of(p, plan);
+  prepare_chunks_of_heads(chunked, nullptr, p.stream);
+  if (p.dv != nullptr || p.d_initial_state != nullptr) {
+    gla::FusedWalk values = fused_walk_of(p, plan);
+    values.reverse = true;
+    values.values = {p.d_o, p.d_o_stride}, values.hat = chunked.q_hat, values.emit_hat = chunked.k_hat;
+    values.to = {p.dv, p.dv_stride};
+    values.start = {p.state_out, p.d_final_state, nullptr};
+    values.end = {p.state_in, nullptr, p.d_initial_state};
+    values.start_factor = 1.0f / chunked.factor, values.end_factor = chunked.factor;
+    walk_fused(chunked, values, p.stream);
+  }
+  const bool gated = p.d_head_g != nullptr;
+  if (p.dq == nullptr && p.dk == nullptr && !gated) return;
+  const gla::Chunked swapped = swapped_of(p, plan, chunked);
+  const gla::HeadGateSums sums = {chunked.scores, chunked.factor, floats(plan.diagonal), floats(plan.near)};
+  prepare_chunks_of_heads(swapped, gated ? &sums : nullptr, p.stream);
+
+  gla::FusedWalk queries = {};
+  queries.segment_chunks = plan.gradient_chunks, queries.slots = plan.gradient_slots;
+  queries.segment_states = floats(plan.gradient_states);
+  queries.segment_decays = floats(plan.gradient_decays);
+  queries.head_gate.diagonal = sums.diagonal;
+  queries.head_gate.states = workspace + plan.kept_states;
+  gla::FusedWalk keys = queries;
+  const gla::Segmentation segments = gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size,
+                                                                   p.value_size, gated);
+  keys.segment_states += segments.state_elements / 2, keys.segment_decays += segments.decay_elements / 2;
+  queries.values = chunked.k, queries.hat = swapped.k_hat, queries.emit_hat = swapped.q_hat;
+  queries.to = {p.dq, p.dq_stride};
+  queries.start = {p.state_in, p.initial_state, nullptr}, queries.start_factor = 1.0f;
+  queries.head_gate.own = chunked.q, queries.head_gate.other = chunked.k;
+  queries.head_gate.totals = floats(plan.q_totals);
+  keys.reverse = true;
+  keys.values = chunked.q, keys.hat = swapped.q_hat, keys.emit_hat = swapped.k_hat;
+  keys.to = {p.dk, p.dk_stride};
+  keys.start = {p.state_out, p.d_final_state, nullptr}, keys.start_factor = 1.0f / chunked.scale;
+  keys.head_gate.own = chunked.k, keys.head_gate.other = chunked.q;
+  keys.head_gate.totals = floats(plan.k_totals), keys.head_gate.dots = floats(plan.dots);
+  walk_fused_gradients(swapped, queries, keys, gated, p.stream);
+  if (!gated) return;
+  gla::HeadGateGradient gradient = {};
+  gradient.q_totals = floats(plan.q_totals), gradient.k_totals = floats(plan.k_totals);
+  gradient.near = sums.near, gradient.dots = floats(plan.dots), gradient.decay = swapped.decay;
+  const gla::HeadGateElements elements = gla::head_gate_elements(1, 1, p.key_size, p.value_size);
+  gradient.groups = static_cast<int>(elements.totals / gla::CHUNK);
+  gradient.dots_each = static_cast<int>(elements.dots), gradient.decays_each = swapped.panels * 64;
+  gradient.to = {p.d_head_g, p.d_head_g_stride};
+  gradient_of_head_gates(chunked, gradient, p.stream);
+}
+
 void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   const gla::Chunked chunked = chunked_of(p, plan);
   prepare_chunks(chunked, p.stream);
@@ -100,7 +178,12 @@ void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLine
 void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.d_o = {p.d_o, p.d_o_stride};
-  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr;
+  if (p.d_head_g != nullptr) {
+    chunked.head_gate_parts =
+        reinterpret_cast<float*>(static_cast<char*>(p.workspace) + plan.head_gate_parts);
+  }
+  const bool only_values =
+      p.dq == nullptr && p.dk == nullptr && p.dg == nullptr && p.d_head_g == nullptr;
   const gla::StateWalk walks[2] = {
       {true, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state}},
       {false, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, nullptr}}};
@@ -110,6 +193,10 @@ void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLin
   if (only_values) return;
   if (chunked.group > 1) d_scores_of_chunks(chunked, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
+  if (p.d_head_g != nullptr) {
+    gla::sum_head_gate_parts(chunked.head_gate_parts, p.tokens, p.kv_heads, (p.key_size + 63) / 64, p.d_head_g,
+                             p.d_head_g_stride, p.stream);
+  }
 }
 
 }  // namespace
@@ -148,7 +235,7 @@ void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& p) {
                             p.sequences, p.stream);
   }
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (plan.path == Path::kFused) return run_fused(p, plan);
+    if (plan.path == Path::kFused) return plan.by_heads ? run_by_heads(p, plan) : run_fused(p, plan);
     if (plan.path == Path::kChunked) return run_chunked(p, plan);
   }
   gla::run_recurrence(p, plan);

@@ -42,9 +42,12 @@ __global__ void __launch_bounds__(THREADS) step(const __grid_constant__ GatedLin
   const bool has_token = p.offsets[s + 1] > t;
   float v[4] = {};
   if (has_token) {
+    float head_decay = 1.0f;
+    if (p.head_g != nullptr) head_decay = expf(as_float(p.head_g[t * p.head_g_stride + kv_head]));
+    if (p.constant_g != nullptr) head_decay = expf(p.constant_g[kv_head]);
     for (int i = static_cast<int>(threadIdx.x); i < PASSES * ROWS; i += THREADS) {
       k_row[i] = i < K ? as_float(p.k[t * p.k_stride + kv_head * K + i]) : 0.0f;
-      decay[i] = i < K && p.g != nullptr ? expf(as_float(p.g[t * p.g_stride + kv_head * K + i])) : 1.0f;
+      decay[i] = i < K && p.g != nullptr ? expf(as_float(p.g[t * p.g_stride + kv_head * K + i])) : head_decay;
     }
     if (active) {
 #pragma unroll

@@ -10,9 +10,9 @@ namespace {
 
 using namespace gradient;
 
-// GROUPED: several query heads share a kv head. FRAGMENTS: states are StateFragments, not [K, V]. One block a
-// chunk, kv head and KEYS columns of the keys.
-template <bool GROUPED, bool FRAGMENTS>
+// GROUPED: several query heads share a kv head. FRAGMENTS: states are StateFragments, not [K, V]. BY_HEADS: the
+// gates are whole heads'. One block a chunk, kv head and KEYS columns of the keys.
+template <bool GROUPED, bool FRAGMENTS, bool BY_HEADS>
 __global__ void __launch_bounds__(THREADS, 2)
     gradients(const __grid_constant__ Chunked p, const OutRows dq_out, const OutRows dk_out,
               const OutRows dg_out) {
@@ -87,8 +87,12 @@ __global__ void __launch_bounds__(THREADS, 2)
     if (!of_keys) visit_tile(sums, row0, column0, [](float& x, float& y, int, int) { x = y = 0.0f; });
     for (int step = 0; step < STAGES - 1; ++step) load(step);
     if (r == 0) {
-      gates = gates_of_chunk<KEYS>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
-                                   rows, in_tile, segment, shared.sums);
+      if constexpr (BY_HEADS) {
+        gates = gates_of_head<KEYS>(p.head_gates, span.first, kv_head, rows, in_tile, segment, shared.sums);
+      } else {
+        gates = gates_of_chunk<KEYS>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
+                                     rows, in_tile, segment, shared.sums);
+      }
       by_terms = __syncthreads_or(!gates.in_range());
     }
     for (int step = 0; step < steps; ++step) {
@@ -300,7 +304,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     if (dk == nullptr || !active || row >= rows) continue;
     *reinterpret_cast<uint32_t*>(dk + row * dk_out.stride) = pack_bfloat16(dk_pair[0], dk_pair[1]);
   }
-  if (dg_out.data == nullptr) return;
+  if (BY_HEADS ? p.head_gate_parts == nullptr : dg_out.data == nullptr) return;
   float* from_sums = shared.sums + in_tile;
   float* before_sums = from_sums + SEGMENTS * KEYS;
 #pragma unroll
@@ -322,6 +326,17 @@ __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
     for (int i = 0; i < SEGMENT_ROWS; ++i) d_gate[i][e] += before, before += far[i][e];
   }
+  if constexpr (BY_HEADS) {  // a warp has a segment's columns
+    static_assert(KEYS == 64);
+#pragma unroll
+    for (int i = 0; i < SEGMENT_ROWS; ++i) {
+      float sum = active ? d_gate[i][0] + d_gate[i][1] : 0.0f;
+      for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+      const int64_t row = (span.first + first_row + i) * p.kv_heads + kv_head;
+      if (in_tile == 0 && first_row + i < rows) p.head_gate_parts[row * tiles + blockIdx.x % tiles] = sum;
+    }
+    return;
+  }
   bfloat16* dg = at(dg_out, kv_head);
 #pragma unroll
   for (int i = 0; i < SEGMENT_ROWS; ++i) {
@@ -331,14 +346,14 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-template <bool GROUPED, bool FRAGMENTS>
+template <bool GROUPED, bool FRAGMENTS, bool BY_HEADS>
 void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
   constexpr int kBytes = static_cast<int>(sizeof(Shared<GROUPED>));
   static const cudaError_t allowed = cudaFuncSetAttribute(
-      gradients<GROUPED, FRAGMENTS>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      gradients<GROUPED, FRAGMENTS, BY_HEADS>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
   const int64_t blocks = chunked.chunks * chunked.kv_heads * ((chunked.key_size + KEYS - 1) / KEYS);
-  gradients<GROUPED, FRAGMENTS>
+  gradients<GROUPED, FRAGMENTS, BY_HEADS>
       <<<static_cast<unsigned>(blocks), THREADS, kBytes, stream>>>(chunked, dq, dk, dg);
   SLUICE_CHECK_LAUNCH("gated_linear_attention gradients");
 }
@@ -347,12 +362,18 @@ void launch_gradients(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg
 
 void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows dg, Stream stream) {
   if (chunked.chunks == 0) return;
-  if (chunked.group > 1) {
-    launch_gradients<true, false>(chunked, dq, dk, dg, stream);
+  if (chunked.by_heads) {
+    if (chunked.group > 1) {
+      launch_gradients<true, false, true>(chunked, dq, dk, dg, stream);
+    } else {
+      launch_gradients<false, false, true>(chunked, dq, dk, dg, stream);
+    }
+  } else if (chunked.group > 1) {
+    launch_gradients<true, false, false>(chunked, dq, dk, dg, stream);
   } else if (chunked.fragments.panels > 0) {
-    launch_gradients<false, true>(chunked, dq, dk, dg, stream);
+    launch_gradients<false, true, false>(chunked, dq, dk, dg, stream);
   } else {
-    launch_gradients<false, false>(chunked, dq, dk, dg, stream);
+    launch_gradients<false, false, false>(chunked, dq, dk, dg, stream);
   }
 }
 

@@ -26,6 +26,8 @@ void check_sizes(const Params& p) {
                "gated linear attention: {} query heads are no multiple of {} kv heads", p.heads, p.kv_heads);
   SLUICE_CHECK(p.chunk == gla::CHUNK, kUsage,
                "gated linear attention on a GPU: chunks have {} tokens, not {}", gla::CHUNK, p.chunk);
+  SLUICE_CHECK((p.g != nullptr) + (p.head_g != nullptr) + (p.constant_g != nullptr) <= 1, kUsage,
+               "gated linear attention: heads have decays of one kind, by channels, by tokens or constant");
 }
 
 template <class Params>
@@ -64,11 +66,10 @@ bool fused_fits(const Params& p) {
          gla::has_fused_walk();
 }
 
-// The chunked path or, where it fits, the fused one.
+// The chunked path, or the fused one of which backward is by channels.
 template <class Params>
-void place_chunks(const Params& p, bool backward, GatedLinearAttentionPlan& plan) {
+void place_chunks(const Params& p, bool backward, bool fused, GatedLinearAttentionPlan& plan) {
   const int64_t q_chunks = p.chunks * p.heads, kv_chunks = p.chunks * p.kv_heads;
-  const bool fused = fused_fits(p);
   plan.path = fused ? Path::kFused : Path::kChunked;
   Parts parts;
   plan.spans = parts.next(p.chunks, sizeof(gla::ChunkSpan));
@@ -91,6 +92,46 @@ void place_chunks(const Params& p, bool backward, GatedLinearAttentionPlan& plan
     if (p.heads != p.kv_heads) plan.d_scores = parts.next(q_chunks * gla::CHUNK * gla::CHUNK, 4);
     plan.d_states = parts.next(kv_chunks * state_elements, 2);
   }
+  if constexpr (requires { p.d_head_g; }) {
+    if (p.d_head_g != nullptr)
+      plan.head_gate_parts = parts.next(p.tokens * p.kv_heads * ((p.key_size + 63) / 64), 4);
+  }
+  plan.bytes = parts.bytes();
+}
+
+// The fused path where heads decay as a whole.
+void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAttentionPlan& plan) {
+  plan.path = Path::kFused, plan.by_heads = true;
+  const int64_t chunk_heads = p.chunks * p.heads;
+  Parts parts;
+  const auto hats = [&](int64_t panels) { return parts.next(chunk_heads * panels * gla::HAT_ROWS * 64, 2); };
+  const auto place_segments = [&](const gla::Segmentation& segments, int64_t& states, int64_t& decays) {
+    states = parts.next(segments.state_elements, 4), decays = parts.next(segments.decay_elements, 4);
+  };
+  const int64_t key_panels = gla::fused_panels(p.key_size), value_panels = gla::value_panels(p.value_size);
+  plan.decay = parts.next(chunk_heads * key_panels * 64, 4);
+  plan.q_hat = hats(key_panels), plan.k_hat = hats(key_panels);
+  plan.scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
+  gla::Segmentation segments =
+      gla::segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size);
+  plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
+  place_segments(segments, plan.segment_states, plan.segment_decays);
+
+  const bool gated = p.d_head_g != nullptr;
+  plan.o_decay = parts.next(chunk_heads * value_panels * 64, 4);
+  plan.o_hat = hats(value_panels), plan.v_hat = hats(value_panels);
+  plan.o_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
+  segments =
+      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
+  plan.gradient_chunks = segments.chunks, plan.gradient_slots = segments.slots;
+  place_segments(segments, plan.gradient_states, plan.gradient_decays);
+  if (gated) {
+    const gla::HeadGateElements elements =
+        gla::head_gate_elements(p.chunks, p.heads, p.key_size, p.value_size);
+    plan.q_totals = parts.next(elements.totals, 4), plan.k_totals = parts.next(elements.totals, 4);
+    plan.kept_states = parts.next(elements.states, 2), plan.dots = parts.next(elements.dots, 4);
+    plan.near = parts.next(chunk_heads, 4), plan.diagonal = parts.next(chunk_heads * gla::CHUNK, 4);
+  }
   plan.bytes = parts.bytes();
 }
 
@@ -98,8 +139,8 @@ void place_chunks(const Params& p, bool backward, GatedLinearAttentionPlan& plan
 
 std::string GatedLinearAttentionPlan::to_string() const {
   if (path == Path::kFused) {
-    return fmt::format("gated linear attention: fused, {} segments of up to {} chunks, {} bytes of workspace",
-                       segment_slots, segment_chunks, bytes);
+    return fmt::format("gated linear attention: fused{}, {} segments of up to {} chunks, {} bytes of workspace",
+                       by_heads ? " by heads" : "", segment_slots, segment_chunks, bytes);
   }
   const char* name = path == Path::kChunked ? "chunked" : path == Path::kStep ? "step" : "recurrent";
   return fmt::format("gated linear attention: {}, {} bytes of workspace", name, bytes);
@@ -120,7 +161,8 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& p) {
     if (sizes_fit_tensor_cores(p) && rows_on_16_bytes(p.q, p.q_stride) && rows_on_16_bytes(p.k, p.k_stride) &&
         rows_on_16_bytes(p.v, p.v_stride) && rows_on_16_bytes(p.g, p.g_stride) &&
         rows_on_16_bytes(p.o, p.o_stride)) {
-      place_chunks(p, false, plan);
+      place_chunks(p, false, fused_fits(p), plan);
+      plan.by_heads = plan.path == Path::kFused && p.g == nullptr;
       return plan;
     }
   }
@@ -139,7 +181,12 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionBackward<T>& p) {
                           rows_on_16_bytes(p.dk, p.dk_stride) && rows_on_16_bytes(p.dv, p.dv_stride) &&
                           rows_on_16_bytes(p.dg, p.dg_stride);
     if (sizes_fit_tensor_cores(p) && rows_fit && p.d_o != nullptr) {
-      place_chunks(p, true, plan);
+      if (p.g == nullptr && fused_fits(p) && p.value_size <= gla::FUSED_GRADIENTS_LARGEST_VALUES &&
+          p.scale != 0) {
+        place_heads(p, plan);
+      } else {
+        place_chunks(p, true, fused_fits(p) && p.head_g == nullptr && p.constant_g == nullptr, plan);
+      }
       return plan;
     }
   }
@@ -147,10 +194,11 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionBackward<T>& p) {
   Parts parts;
   plan.dq = parts.next(p.tokens * p.heads * p.key_size, 4);
   plan.dk = parts.next(p.tokens * p.kv_heads * p.key_size, 4);
-  if (p.dg != nullptr) {
+  if (p.dg != nullptr || p.d_head_g != nullptr) {
     plan.across = parts.next(p.chunks * p.kv_heads * p.key_size, 4);
     plan.states = parts.next(p.chunks * p.kv_heads * p.key_size * p.value_size, 4);
   }
+  if (p.d_head_g != nullptr) plan.head_gate_parts = parts.next(p.tokens * p.kv_heads * p.key_size, 4);
   plan.bytes = parts.bytes();
   return plan;
 }

@@ -16,12 +16,19 @@ struct GatedLinearAttentionPlan {
     kStep,       // forward, at most one token a sequence
   };
   Path path = Path::kRecurrent;
+  bool by_heads = false;  // fused: heads decay as a whole, and backward stores no states
   // First bytes of the parts of the workspace, and the whole of it. Unused parts are empty.
   int64_t spans = 0, decay = 0, q_hat = 0, k_hat = 0, scores = 0, states = 0, d_scores = 0,
           d_states = 0;                            // fused and chunked; fused forward has no states
   int64_t segment_states = 0, segment_decays = 0;  // fused
   int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
+  int64_t head_gate_parts = 0;         // chunked and recurrent, where heads decay as a whole
+  // Fused, by heads, backward: what prepare leaves of dO and v, and the walks of dq and dk; the rest where the
+  // gates want gradients.
+  int64_t o_decay = 0, o_hat = 0, v_hat = 0, o_scores = 0;
+  int64_t gradient_states = 0, gradient_decays = 0, gradient_chunks = 0, gradient_slots = 0;
+  int64_t q_totals = 0, k_totals = 0, kept_states = 0, dots = 0, near = 0, diagonal = 0;
   int64_t bytes = 0;
 
   std::string to_string() const;

@@ -70,8 +70,8 @@ __device__ __forceinline__ void add_scores_by_terms(float (&c)[4][4], const Prep
 }
 
 // One block a chunk and query head; that of a group's first head also writes what belongs to the kv head.
-// FUSED: for the fused walk.
-template <bool FUSED>
+// FUSED: for the fused walk. BY_HEADS: the gates are whole heads'.
+template <bool FUSED, bool BY_HEADS>
 __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Chunked p) {
   extern __shared__ __align__(128) unsigned char memory[];
   PrepareShared& shared = *reinterpret_cast<PrepareShared*>(memory);
@@ -94,8 +94,13 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     uint32_t q[SEGMENT_ROWS], k[SEGMENT_ROWS];
     load_segment(q, at(p.q, head), p.q.stride, segment, active ? rows : 0);
     load_segment(k, at(p.k, kv_head), p.k.stride, segment, active ? rows : 0);
-    const Gates gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr,
-                                              p.g.stride, rows, in_panel, segment, shared.sums);
+    Gates gates;
+    if constexpr (BY_HEADS) {
+      gates = gates_of_head<PANEL>(p.head_gates, span.first, kv_head, rows, in_panel, segment, shared.sums);
+    } else {
+      gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride, rows,
+                                    in_panel, segment, shared.sums);
+    }
     // Also: the products of the previous 64 columns are done with shared.q and shared.k.
     const bool by_terms = __syncthreads_or(!gates.in_range());
     const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
@@ -253,13 +258,13 @@ __global__ void __launch_bounds__(D_SCORES_THREADS, 4) d_scores(const __grid_con
   }
 }
 
-template <bool FUSED>
+template <bool FUSED, bool BY_HEADS>
 void launch_prepare(const Chunked& chunked, Stream stream) {
   constexpr int kBytes = static_cast<int>(sizeof(PrepareShared));
   static const cudaError_t allowed =
-      cudaFuncSetAttribute(prepare<FUSED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(prepare<FUSED, BY_HEADS>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
-  prepare<FUSED><<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked);
+  prepare<FUSED, BY_HEADS><<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked);
   SLUICE_CHECK_LAUNCH("gated_linear_attention prepare");
 }
 
@@ -268,9 +273,11 @@ void launch_prepare(const Chunked& chunked, Stream stream) {
 void prepare_chunks(const Chunked& chunked, Stream stream) {
   if (chunked.chunks == 0) return;
   if (chunked.panels > 0) {
-    launch_prepare<true>(chunked, stream);
+    launch_prepare<true, false>(chunked, stream);
+  } else if (chunked.by_heads) {
+    launch_prepare<false, true>(chunked, stream);
   } else {
-    launch_prepare<false>(chunked, stream);
+    launch_prepare<false, false>(chunked, stream);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/cuda_check.h"
 #include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
+#include "kernels/linear_attention/gated_linear_attention_heads.h"
 
 namespace sluice::kernels::gla {
 namespace {
@@ -22,6 +23,8 @@ struct RowsOf {
 template <class T>
 struct Recurrence {
   RowsOf<T> z, w, y, g;
+  RowsOf<T> head_g;         // [N, Hkv] where heads decay as a whole, or
+  const float* constant_g;  // [Hkv]
   int rows, columns;  // R, C
   int heads, share, updates;
   bool reverse;
@@ -78,7 +81,10 @@ __global__ void __launch_bounds__(THREADS) recur(const __grid_constant__ Recurre
   const int64_t elements = static_cast<int64_t>(p.rows) * p.columns;
 
   const auto decay_at = [&](int64_t t, int key) {
-    return p.g.data == nullptr || key >= keys
+    if (key >= keys) return 1.0f;
+    if (p.head_g.data != nullptr) return expf(as_float(p.head_g.data[t * p.head_g.stride + kv_head]));
+    if (p.constant_g != nullptr) return expf(p.constant_g[kv_head]);
+    return p.g.data == nullptr
                ? 1.0f
                : expf(as_float(p.g.data[t * p.g.stride + static_cast<int64_t>(kv_head) * keys + key]));
   };
@@ -262,6 +268,7 @@ struct Finish {
   RowsOf<T> q, k, v, d_o;
   const float *dq, *dk, *across;  // [N, H, K], [N, Hkv, K], [chunks, Hkv, K] or null
   T *dq_out, *dk_out, *dg_out;    // null: not wanted
+  float* head_gate_parts;         // [N, Hkv, K]: dg of each key where heads decay as a whole, or null
   int64_t dq_stride, dk_stride, dg_stride;
   int kv_heads, group, key_size, value_size;
   int64_t sequences;
@@ -313,6 +320,7 @@ __global__ void __launch_bounds__(FINISH_THREADS) finish(const __grid_constant__
       const int64_t at = static_cast<int64_t>(kv_head) * K + column;
       if (p.dk_out != nullptr) p.dk_out[t * p.dk_stride + at] = from_float<T>(dk);
       if (p.dg_out != nullptr) p.dg_out[t * p.dg_stride + at] = from_float<T>(dg);
+      if (p.head_gate_parts != nullptr) p.head_gate_parts[t * p.kv_heads * K + at] = dg;
     }
   }
 }
@@ -321,6 +329,7 @@ template <class T, class Params>
 Recurrence<T> recurrence_of(const Params& p, bool by_rows, bool reverse) {
   Recurrence<T> r = {};
   r.g = {p.g, p.g_stride};
+  r.head_g = {p.head_g, p.head_g_stride}, r.constant_g = p.constant_g;
   r.rows = static_cast<int>(by_rows ? p.key_size : p.value_size);
   r.columns = static_cast<int>(by_rows ? p.value_size : p.key_size);
   const int group = static_cast<int>(p.heads / p.kv_heads);
@@ -358,25 +367,27 @@ void run_recurrence(const GatedLinearAttentionBackward<T>& p, const GatedLinearA
     dv.start = {p.state_out, p.d_final_state, nullptr}, dv.end = {p.state_in, nullptr, p.d_initial_state};
     launch_for_rows<T, true>(dv, p.sequences, p.stream);
   }
-  if ((p.dq == nullptr && p.dk == nullptr && p.dg == nullptr) || p.chunks == 0) return;
+  const bool gates = p.dg != nullptr || p.d_head_g != nullptr;
+  if ((p.dq == nullptr && p.dk == nullptr && !gates) || p.chunks == 0) return;
   Recurrence<T> dq = recurrence_of<T>(p, false, false);
   dq.z = v, dq.w = k, dq.y = d_o;
   dq.out = part(plan.dq), dq.out_stride = p.heads * p.key_size;
   dq.start = {p.state_in, p.initial_state, nullptr};
-  dq.states = p.dg != nullptr ? part(plan.states) : nullptr;
+  dq.states = gates ? part(plan.states) : nullptr;
   launch_for_rows<T, false>(dq, p.sequences, p.stream);
   Recurrence<T> dk = recurrence_of<T>(p, false, true);
   dk.z = d_o, dk.w = q, dk.y = v;
   dk.out = part(plan.dk), dk.out_stride = p.kv_heads * p.key_size;
   dk.start = {p.state_out, p.d_final_state, nullptr};
   dk.states = dq.states;
-  dk.across = p.dg != nullptr ? part(plan.across) : nullptr;
+  dk.across = gates ? part(plan.across) : nullptr;
   launch_for_rows<T, false>(dk, p.sequences, p.stream);
 
   Finish<T> f = {};
   f.q = q, f.k = k, f.v = v, f.d_o = d_o;
   f.dq = part(plan.dq), f.dk = part(plan.dk), f.across = dk.across;
   f.dq_out = p.dq, f.dk_out = p.dk, f.dg_out = p.dg;
+  f.head_gate_parts = p.d_head_g != nullptr ? part(plan.head_gate_parts) : nullptr;
   f.dq_stride = p.dq_stride, f.dk_stride = p.dk_stride, f.dg_stride = p.dg_stride;
   f.kv_heads = static_cast<int>(p.kv_heads), f.group = static_cast<int>(p.heads / p.kv_heads);
   f.key_size = static_cast<int>(p.key_size), f.value_size = static_cast<int>(p.value_size);
@@ -385,6 +396,10 @@ void run_recurrence(const GatedLinearAttentionBackward<T>& p, const GatedLinearA
   finish<T><<<static_cast<unsigned>(p.chunks * p.kv_heads), FINISH_THREADS,
               static_cast<size_t>(CHUNK * f.group) * sizeof(float), p.stream>>>(f);
   SLUICE_CHECK_LAUNCH("gated_linear_attention finish");
+  if (p.d_head_g != nullptr) {
+    sum_head_gate_parts(f.head_gate_parts, p.tokens, p.kv_heads, p.key_size, p.d_head_g, p.d_head_g_stride,
+                        p.stream);
+  }
 }
 
 template void run_recurrence(const GatedLinearAttentionForward<float>&);

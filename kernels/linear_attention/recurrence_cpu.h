@@ -52,15 +52,20 @@ class ThreadScratch {
   std::unique_ptr<Line[]> lines_;
 };
 
-// decay = e^g, or ones without g.
-template <class T>
-void decays(const T* g, int64_t count, T* decay) {
-  if (g == nullptr) {
-    std::fill_n(decay, count, T(1));
+// The decays of a token's K channels of one kv head.
+template <class Params, class T>
+void decays(const Params& p, int64_t token, int64_t kv_head, T* decay) {
+  const int64_t K = p.key_size;
+  if (p.g == nullptr) {
+    const T g = p.head_g != nullptr       ? p.head_g[token * p.head_g_stride + kv_head]
+                : p.constant_g != nullptr ? p.constant_g[kv_head]
+                                          : T(0);
+    std::fill_n(decay, K, vector_exp(g));
     return;
   }
+  const T* g = p.g + token * p.g_stride + kv_head * K;
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) decay[i] = vector_exp(g[i]);
+  for (int64_t i = 0; i < K; ++i) decay[i] = vector_exp(g[i]);
 }
 
 // Below this many state updates starting threads costs more than they save.

@@ -17,7 +17,10 @@ namespace {
 
 constexpr const char* kOp = "gated_linear_attention";
 
+enum class DecayKind { kNone, kChannels, kHeads, kConstant };
+
 struct Sizes {
+  DecayKind decay;
   int64_t tokens, heads, kv_heads, key_size, value_size;
   double scale;
 
@@ -30,12 +33,22 @@ struct Saved {
   SequenceLayout layout;
   Tensor q, k, v;
   SavedTensor g;
+  Tensor constant_g;
   Tensor chunk_states;            // on the CPU
   Tensor initial_state;           // on a GPU
   std::optional<StateFold> fold;  // of the parts of a sequence
 };
 
-Sizes check(const Variable& q, const Variable& k, const Variable& v, const Variable& g,
+DecayKind kind_of(const StateDecay& decay) {
+  SLUICE_CHECK(decay.channels.defined() + decay.heads.defined() + decay.constant.defined() <= 1, kInternal,
+               "[{}] expected decays of one kind", kOp);
+  return decay.channels.defined()   ? DecayKind::kChannels
+         : decay.heads.defined()    ? DecayKind::kHeads
+         : decay.constant.defined() ? DecayKind::kConstant
+                                    : DecayKind::kNone;
+}
+
+Sizes check(const Variable& q, const Variable& k, const Variable& v, const StateDecay& decay,
             const Variable& initial_state, const SequenceLayout& layout,
             const GatedLinearAttentionOptions& options) {
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
@@ -48,7 +61,7 @@ Sizes check(const Variable& q, const Variable& k, const Variable& v, const Varia
   SLUICE_CHECK(v.size(0) == q.size(0) && v.size(1) % kv_heads == 0, kInternal,
                "[{}] expected v of shape [{}, {} kv heads * V], got {}", kOp, q.size(0), kv_heads,
                v.shape().to_string());
-  Sizes sizes{q.size(0), heads, kv_heads, q.size(1) / heads, v.size(1) / kv_heads, 1.0};
+  Sizes sizes{kind_of(decay), q.size(0), heads, kv_heads, q.size(1) / heads, v.size(1) / kv_heads, 1.0};
   SLUICE_CHECK(sizes.key_size > 0 && sizes.value_size > 0, kInternal,
                "[{}] expected heads of at least one column, got K {} and V {}", kOp, sizes.key_size,
                sizes.value_size);
@@ -57,9 +70,17 @@ Sizes check(const Variable& q, const Variable& k, const Variable& v, const Varia
   require_shape(kOp, "k", k.value(), key_shape);
   require_like(kOp, "k", k.value(), q.value());
   require_like(kOp, "v", v.value(), q.value());
-  if (g.defined()) {
+  if (const Variable& g = decay.channels; g.defined()) {
     require_shape(kOp, "g", g.value(), key_shape);
     require_like(kOp, "g", g.value(), q.value());
+  }
+  if (const Variable& g = decay.heads; g.defined()) {
+    require_shape(kOp, "g", g.value(), Shape{sizes.tokens, kv_heads});
+    require_like(kOp, "g", g.value(), q.value());
+  }
+  if (decay.constant.defined()) {
+    require_shape(kOp, "g", decay.constant, Shape{kv_heads});
+    require_exact(kOp, "g", decay.constant, q.value());
   }
   layout.validate(sizes.tokens);
   require_state(kOp, initial_state, sizes.state_shape(layout.slots), accumulate_dtype(q.dtype()));
@@ -83,11 +104,14 @@ void fill_sizes(Params& p, const Sizes& sizes, const SequenceLayout& layout, Dev
 }
 
 template <class T, class Params>
-void fill_inputs(Params& p, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g) {
+void fill_inputs(Params& p, const Sizes& sizes, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const Tensor& g, const Tensor& constant_g) {
   p.q = q.data<T>(), p.q_stride = q.row_stride();
   p.k = k.data<T>(), p.k_stride = k.row_stride();
   p.v = v.data<T>(), p.v_stride = v.row_stride();
-  p.g = data_or_null<T>(g), p.g_stride = g.defined() ? g.row_stride() : 0;
+  if (sizes.decay == DecayKind::kChannels) p.g = g.data<T>(), p.g_stride = g.row_stride();
+  if (sizes.decay == DecayKind::kHeads) p.head_g = g.data<T>(), p.head_g_stride = g.row_stride();
+  p.constant_g = data_or_null<kernels::accumulate_t<T>>(constant_g);
 }
 
 // Where the kernel, which cannot accumulate, writes an input's gradient: the input's own memory, or a fresh
@@ -118,12 +142,16 @@ void run_backward(const Saved& saved, const Tensor& g, const Tensor& d_output, c
   dispatch_floating(saved.q.dtype(), kOp, [&]<class T>() {
     kernels::GatedLinearAttentionBackward<T> p;
     fill_sizes(p, saved.sizes, saved.layout, saved.q.device());
-    fill_inputs<T>(p, saved.q, saved.k, saved.v, g);
+    fill_inputs<T>(p, saved.sizes, saved.q, saved.k, saved.v, g, saved.constant_g);
     p.d_o = data_or_null<T>(d_output), p.d_o_stride = d_output.defined() ? d_output.row_stride() : 0;
     p.dq = dq.data<T>(), p.dq_stride = dq.stride();
     p.dk = dk.data<T>(), p.dk_stride = dk.stride();
     p.dv = dv.data<T>(), p.dv_stride = dv.stride();
-    p.dg = dg.data<T>(), p.dg_stride = dg.stride();
+    if (saved.sizes.decay == DecayKind::kHeads) {
+      p.d_head_g = dg.data<T>(), p.d_head_g_stride = dg.stride();
+    } else {
+      p.dg = dg.data<T>(), p.dg_stride = dg.stride();
+    }
     p.d_final_state = data_or_null<kernels::accumulate_t<T>>(d_final);
     p.initial_state = data_or_null<kernels::accumulate_t<T>>(saved.initial_state);
     p.d_initial_state = data_or_null<kernels::accumulate_t<T>>(d_initial);
@@ -156,13 +184,37 @@ void backward(const Saved& saved, BackwardContext& context) {
   if (context.needs(4)) context.add(4, d_initial);
 }
 
+// How the states of a sequence's parts connect.
+StateFold fold_of(const Sizes& sizes, const Variable& g, const Tensor& constant_g, DType state_dtype,
+                  Device device, const SequenceLayout& layout) {
+  const bool by_channels = sizes.decay == DecayKind::kChannels || sizes.decay == DecayKind::kNone;
+  Tensor gates = g.defined() ? g.value() : Tensor();
+  if (constant_g.defined()) {
+    const Tensor row = constant_g.to(Device::kCpu).view(Shape{1, sizes.kv_heads});
+    const Tensor rows = Tensor::empty(Shape{sizes.tokens, sizes.kv_heads}, row.dtype(), Device::kCpu);
+    for (int64_t t = 0; t < sizes.tokens; ++t) rows.narrow(0, t, 1).copy_from(row);
+    gates = rows.to(device);
+  }
+  return StateFold(gates, by_channels ? sizes.kv_heads * sizes.key_size : sizes.kv_heads, state_dtype, device,
+                   layout);
+}
+
 }  // namespace
 
 GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
                                                   const Variable& g, const Variable& initial_state,
                                                   const SequenceLayout& layout,
                                                   const GatedLinearAttentionOptions& options) {
-  const Sizes sizes = check(q, k, v, g, initial_state, layout, options);
+  return gated_linear_attention(q, k, v, StateDecay{g, {}, {}}, initial_state, layout, options);
+}
+
+GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
+                                                  const StateDecay& decay, const Variable& initial_state,
+                                                  const SequenceLayout& layout,
+                                                  const GatedLinearAttentionOptions& options) {
+  const Sizes sizes = check(q, k, v, decay, initial_state, layout, options);
+  const Variable& g = decay.heads.defined() ? decay.heads : decay.channels;
+  const Tensor constant_g = decay.constant.defined() ? decay.constant.contiguous() : Tensor();
   const auto fresh_states = [&](int64_t count) {
     return Tensor::empty(sizes.state_shape(count), accumulate_dtype(q.dtype()), q.device());
   };
@@ -185,7 +237,7 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
       kernels::GatedLinearAttentionForward<T> p;
       p.longest = layout.indices().offsets.longest();
       fill_sizes(p, sizes, layout, q.device());
-      fill_inputs<T>(p, q.value(), k.value(), v.value(), g.value());
+      fill_inputs<T>(p, sizes, q.value(), k.value(), v.value(), g.value(), constant_g);
       p.o = output.data<T>(), p.o_stride = output.row_stride();
       p.initial_state = data_or_null<kernels::accumulate_t<T>>(start);
       p.final_state = data_or_null<kernels::accumulate_t<T>>(final_state);
@@ -195,14 +247,13 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
   };
   std::optional<StateFold> fold;
   if (is_part) {
-    fold.emplace(g.defined() ? g.value() : Tensor(), sizes.kv_heads * sizes.key_size, final_state.dtype(),
-                 q.device(), layout);
+    fold = fold_of(sizes, g, constant_g, final_state.dtype(), q.device(), layout);
     walk(Tensor());  // from zero
     start = fold->state_at_start(final_state);
   }
   walk(chunk_states);
   if (!recorded) return {Variable(output), is_part ? Variable() : Variable(final_state)};
-  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), chunk_states, start, fold};
+  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), constant_g, chunk_states, start, fold};
   const auto results =
       Tape::record(kOp, {q, k, v, g, initial_state}, {output, is_part ? Tensor() : final_state},
                    [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });

@@ -21,7 +21,14 @@ struct GatedLinearAttentionResult {
   Variable final_state;  // [slots, Hkv, K, V], zero where no sequence ends; undefined unless wanted
 };
 
-// q [N, H * K], k [N, Hkv * K], v [N, Hkv * V], log decays g [N, Hkv * K] (at most 0; undefined: no decay);
+// How the state of a head decays. One of the three at most; none: it does not.
+struct StateDecay {
+  Variable channels;  // [N, Hkv * K]: log decays of each token and channel
+  Variable heads;     // [N, Hkv]: of each token, all channels of a head alike
+  Tensor constant;    // [Hkv], of accumulate_dtype(): of a head at all tokens, without gradient
+};
+
+// q [N, H * K], k [N, Hkv * K], v [N, Hkv * V], log decays at most 0;
 // each may be a slice of columns. initial_state [slots, Hkv, K, V] or undefined (zero); the layout says which
 // sequence starts from which slot. One token a sequence is a decoding step.
 //
@@ -32,6 +39,11 @@ struct GatedLinearAttentionResult {
 //
 // Gradients flow to all five inputs, from both results. When recording, the state at the start of every 64
 // tokens is kept for backward.
+GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
+                                                  const StateDecay& decay, const Variable& initial_state,
+                                                  const SequenceLayout& layout,
+                                                  const GatedLinearAttentionOptions& options);
+// With decays of channels, or none.
 GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Variable& k, const Variable& v,
                                                   const Variable& g, const Variable& initial_state,
                                                   const SequenceLayout& layout,

@@ -23,6 +23,9 @@ namespace sluice::test {
 
 using Doubles = std::vector<double>;
 
+// What decays: each channel of a head by itself, a head as a whole, or a head as a whole the same at all tokens.
+enum class GlaDecay { kChannels, kHeads, kConstant };
+
 struct GlaCase {
   std::vector<int64_t> lengths;
   int64_t heads = 1, kv_heads = 1, key_size = 64, value_size = 64;
@@ -30,6 +33,7 @@ struct GlaCase {
   std::function<double(double x, int64_t token, int64_t channel)> gate = [](double x, int64_t, int64_t) {
     return -std::log1p(std::exp(-x)) / 16;
   };
+  GlaDecay decay = GlaDecay::kChannels;  // gate's channel is the kv head where heads decay as a whole
   bool states = true;  // initial and final ones, and their gradients
   bool d_o = true;     // a gradient comes in through o
   int64_t shift = 0;   // of all slices in the rows, in elements
@@ -38,6 +42,9 @@ struct GlaCase {
   int64_t longest = 0;
   bool backward = true;
 
+  // Gates of a token, and whether they have gradients.
+  int64_t gates() const { return decay == GlaDecay::kChannels ? kv_heads * key_size : kv_heads; }
+  bool gated() const { return gate && decay != GlaDecay::kConstant; }
   int64_t tokens() const { return std::accumulate(lengths.begin(), lengths.end(), int64_t{0}); }
 };
 
@@ -66,13 +73,13 @@ GlaArrays inputs_of(const GlaCase& c, uint64_t seed) {
   a.q = draw(N, c.heads * c.key_size), a.k = draw(N, c.kv_heads * c.key_size);
   a.v = draw(N, c.kv_heads * c.value_size), a.d_o = draw(N, c.heads * c.value_size);
   if (!c.d_o) std::fill(a.d_o.begin(), a.d_o.end(), 0.0);
-  const int64_t channels = c.kv_heads * c.key_size;
+  const int64_t channels = c.gates(), rows = c.decay == GlaDecay::kConstant ? 1 : N;
   if (c.gate) {
-    a.g = normal(static_cast<size_t>(N * channels), random);
-    for (int64_t i = 0; i < N * channels; ++i) {
+    a.g = normal(static_cast<size_t>(rows * channels), random);
+    for (int64_t i = 0; i < rows * channels; ++i) {
       a.g[static_cast<size_t>(i)] = c.gate(a.g[static_cast<size_t>(i)], i / channels, i % channels);
     }
-    a.g = as_seen_in<T>(a.g);
+    a.g = rows == N && c.gated() ? as_seen_in<T>(a.g) : as_seen_in<float>(a.g);
   }
   a.offsets = {0};
   for (const int64_t length : c.lengths) a.offsets.push_back(a.offsets.back() + length);
@@ -108,7 +115,10 @@ inline void run_on_cpu(const GlaCase& c, GlaArrays& a) {
   fill_sizes(f, c, a);
   const auto fill_inputs = [&](auto& p) {
     p.q = a.q.data(), p.q_stride = QK, p.k = a.k.data(), p.k_stride = KK, p.v = a.v.data(), p.v_stride = KV;
-    p.g = a.g.empty() ? nullptr : a.g.data(), p.g_stride = KK;
+    const double* g = a.g.empty() ? nullptr : a.g.data();
+    p.g = c.decay == GlaDecay::kChannels ? g : nullptr, p.g_stride = KK;
+    p.head_g = c.decay == GlaDecay::kHeads ? g : nullptr, p.head_g_stride = c.kv_heads;
+    p.constant_g = c.decay == GlaDecay::kConstant ? g : nullptr;
     p.offsets = a.offsets.data(), p.state_in = a.state_in.data(), p.state_out = a.state_out.data();
     p.chunk_offsets = a.chunks.data(), p.chunk_states = chunk_states.data();
   };
@@ -128,7 +138,8 @@ inline void run_on_cpu(const GlaCase& c, GlaArrays& a) {
       a.dg.assign(a.g.size(), 0);
   b.dq = a.dq.data(), b.dq_stride = QK, b.dk = a.dk.data(), b.dk_stride = KK, b.dv = a.dv.data(),
   b.dv_stride = KV;
-  if (c.gate) b.dg = a.dg.data(), b.dg_stride = KK;
+  if (c.gated() && c.decay == GlaDecay::kChannels) b.dg = a.dg.data(), b.dg_stride = KK;
+  if (c.gated() && c.decay == GlaDecay::kHeads) b.d_head_g = a.dg.data(), b.d_head_g_stride = c.kv_heads;
   if (c.states) {
     a.d_initial.assign(a.initial.size(), 0);
     b.d_final_state = a.d_final.data(), b.d_initial_state = a.d_initial.data();
@@ -148,13 +159,13 @@ class GpuRun {
     for (const auto& [name, width] : std::vector<std::pair<std::string, int64_t>>{{"q", QK},
                                                                                   {"k", KK},
                                                                                   {"v", KV},
-                                                                                  {"g", KK},
+                                                                                  {"g", c.gates()},
                                                                                   {"d_o", OV},
                                                                                   {"o", OV},
                                                                                   {"dq", QK},
                                                                                   {"dk", KK},
                                                                                   {"dv", KV},
-                                                                                  {"dg", KK}}) {
+                                                                                  {"dg", c.gates()}}) {
       slices_[name] = {at, width};
       at += (width + 7) / 8 * 8 + 8;
     }
@@ -164,7 +175,8 @@ class GpuRun {
     rows_ = static_cast<T*>(rows);
     SLUICE_CUDA_CHECK(cudaMemset(rows_, 0xff, bytes()));
     SLUICE_CUDA_CHECK(cudaStreamCreate(&stream_));
-    upload("q", inputs.q), upload("k", inputs.k), upload("v", inputs.v), upload("g", inputs.g);
+    upload("q", inputs.q), upload("k", inputs.k), upload("v", inputs.v);
+    if (c.gated()) upload("g", inputs.g);
     upload("d_o", inputs.d_o);
   }
   ~GpuRun() {
@@ -179,12 +191,17 @@ class GpuRun {
     const DeviceArray<int64_t> offsets(arrays_.offsets), in(arrays_.state_in), out(arrays_.state_out),
         chunks(arrays_.chunks);
     const DeviceArray<float> initial(arrays_.initial), d_final(arrays_.d_final);
+    const bool constant = c.gate && c.decay == GlaDecay::kConstant;
+    const bool by_heads = c.gate && c.decay == GlaDecay::kHeads, by_channels = c.gate && !constant && !by_heads;
+    const DeviceArray<float> constants(constant ? arrays_.g : Doubles{});
     const DeviceArray<float> final_state(arrays_.initial.size()), d_initial(arrays_.initial.size());
     kernels::GatedLinearAttentionForward<T> f;
     kernels::GatedLinearAttentionBackward<T> b;
     const auto fill = [&](auto& p) {
       fill_sizes(p, c, arrays_);
-      p.q = slice("q"), p.k = slice("k"), p.v = slice("v"), p.g = c.gate ? slice("g") : nullptr;
+      p.q = slice("q"), p.k = slice("k"), p.v = slice("v"), p.g = by_channels ? slice("g") : nullptr;
+      p.head_g = by_heads ? slice("g") : nullptr, p.head_g_stride = stride_;
+      p.constant_g = constant ? constants.data() : nullptr;
       p.q_stride = p.k_stride = p.v_stride = p.g_stride = stride_;
       p.offsets = offsets.data(), p.state_in = in.data(), p.state_out = out.data();
       p.chunk_offsets = chunks.data();
@@ -196,7 +213,8 @@ class GpuRun {
     f.o = slice("o"), f.o_stride = stride_;
     f.final_state = c.states ? final_state.data() : nullptr;
     b.d_o = c.d_o ? slice("d_o") : nullptr;
-    b.dq = slice("dq"), b.dk = slice("dk"), b.dv = slice("dv"), b.dg = c.gate ? slice("dg") : nullptr;
+    b.dq = slice("dq"), b.dk = slice("dk"), b.dv = slice("dv"), b.dg = by_channels ? slice("dg") : nullptr;
+    b.d_head_g = by_heads ? slice("dg") : nullptr, b.d_head_g_stride = stride_;
     b.d_o_stride = b.dq_stride = b.dk_stride = b.dv_stride = b.dg_stride = stride_;
     b.d_final_state = c.states ? d_final.data() : nullptr;
     b.d_initial_state = c.states ? d_initial.data() : nullptr;

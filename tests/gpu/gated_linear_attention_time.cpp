@@ -17,8 +17,11 @@ constexpr int kRuns = 30;
 
 // Random values of both signs, made once and copied: gates from -0.2 to 0, as the model's log-sigmoid / 16
 // has them.
-std::vector<bfloat16> random_rows(size_t count, bool gates) {
-  std::vector<bfloat16> values(count);
+const std::vector<bfloat16>& random_rows(size_t count, bool gates) {
+  static std::vector<bfloat16> kept[2];
+  std::vector<bfloat16>& values = kept[gates];
+  if (values.size() >= count) return values;
+  values.resize(count);
   uint64_t state = gates ? 7 : 11;
   for (bfloat16& value : values) {
     double sum = 0;
@@ -31,9 +34,17 @@ std::vector<bfloat16> random_rows(size_t count, bool gates) {
   }
   return values;
 }
+// The first `count` of them.
+std::vector<bfloat16> some_rows(size_t count, bool gates) {
+  const std::vector<bfloat16>& rows = random_rows(count, gates);
+  return {rows.begin(), rows.begin() + static_cast<int64_t>(count)};
+}
+
+enum class Kind { kChannels, kHeads, kConstant, kNone };
 
 struct Problem {
   int64_t tokens, sequences, heads, key_size, value_size;
+  Kind kind = Kind::kChannels;
 };
 
 class Set {
@@ -58,7 +69,7 @@ class Timed {
  public:
   Timed(const Problem& p, int sets) : problem_(p) {
     const size_t largest = static_cast<size_t>(p.tokens * p.heads * std::max(p.key_size, p.value_size));
-    const std::vector<bfloat16> rows = random_rows(largest, false), gates = random_rows(largest, true);
+    const std::vector<bfloat16>&rows = random_rows(largest, false), &gates = random_rows(largest, true);
     for (int i = 0; i < sets; ++i) sets_.push_back(std::make_unique<Set>(p, rows, gates));
     std::vector<int64_t> offsets;
     for (int64_t s = 0; s <= p.sequences; ++s) offsets.push_back(s * (p.tokens / p.sequences));
@@ -66,6 +77,11 @@ class Timed {
     chunks_ = chunks.back();
     offsets_ = std::make_unique<DeviceArray<int64_t>>(offsets);
     chunk_offsets_ = std::make_unique<DeviceArray<int64_t>>(chunks);
+    // As RetNet has them.
+    std::vector<float> constants;
+    for (int64_t h = 0; h < p.heads; ++h)
+      constants.push_back(static_cast<float>(std::log(1 - std::exp2(-5.0 - static_cast<double>(h)))));
+    constants_ = std::make_unique<DeviceArray<float>>(constants);
     workspace_ = std::make_unique<DeviceArray<char>>(static_cast<size_t>(
         kernels::cuda::gated_linear_attention_backward_workspace(backward_params(*sets_[0]))));
   }
@@ -103,7 +119,10 @@ class Timed {
     p.scale = 1 / std::sqrt(static_cast<double>(problem_.key_size));
     const int64_t keys = p.heads * p.key_size, values = p.heads * p.value_size;
     p.q = s.q->data(), p.q_stride = keys, p.k = s.k->data(), p.k_stride = keys;
-    p.v = s.v->data(), p.v_stride = values, p.g = s.g->data(), p.g_stride = keys;
+    p.v = s.v->data(), p.v_stride = values;
+    if (problem_.kind == Kind::kChannels) p.g = s.g->data(), p.g_stride = keys;
+    if (problem_.kind == Kind::kHeads) p.head_g = s.g->data(), p.head_g_stride = p.heads;
+    if (problem_.kind == Kind::kConstant) p.constant_g = constants_->data();
     p.offsets = offsets_->data(), p.chunk_offsets = chunk_offsets_->data(), p.chunks = chunks_;
     p.workspace = workspace_ ? workspace_->data() : nullptr;
   }
@@ -119,7 +138,8 @@ class Timed {
     const int64_t keys = problem_.heads * problem_.key_size, values = problem_.heads * problem_.value_size;
     p.d_o = s.d_o->data(), p.d_o_stride = values, p.dq = s.dq->data(), p.dq_stride = keys;
     p.dk = s.dk->data(), p.dk_stride = keys, p.dv = s.dv->data(), p.dv_stride = values;
-    p.dg = s.dg->data(), p.dg_stride = keys;
+    if (problem_.kind == Kind::kChannels) p.dg = s.dg->data(), p.dg_stride = keys;
+    if (problem_.kind == Kind::kHeads) p.d_head_g = s.dg->data(), p.d_head_g_stride = p.heads;
     return p;
   }
 
@@ -127,19 +147,22 @@ class Timed {
   int64_t chunks_ = 0;
   std::vector<std::unique_ptr<Set>> sets_;
   std::unique_ptr<DeviceArray<int64_t>> offsets_, chunk_offsets_;
+  std::unique_ptr<DeviceArray<float>> constants_;
   std::unique_ptr<DeviceArray<char>> workspace_;
 };
 
-void time_shape(int64_t key_size, int64_t value_size) {
+void time_shape(int64_t key_size, int64_t value_size, Kind kind = Kind::kChannels) {
+  const char* const kNames[] = {"", "by heads: ", "constant: ", "no decay: "};
   for (const int64_t length : {1024, 2048, 4096, 8192, 16384}) {
-    Timed timed({16384, 16384 / length, 4, key_size, value_size}, 3);
+    Timed timed({16384, 16384 / length, 4, key_size, value_size, kind}, 3);
     const double forward = timed.median_ms([&](int i) { timed.forward(i); });
     const double both = timed.median_ms([&](int i) {
       timed.forward(i);
       timed.backward(i);
     });
     std::printf(
-        "K %ld V %ld, %ld x %ld tokens, 4 heads: forward %.3f ms, forward + backward %.3f ms, %.0f MiB\n",
+        "%sK %ld V %ld, %ld x %ld tokens, 4 heads: forward %.3f ms, forward + backward %.3f ms, %.0f MiB\n",
+        kNames[static_cast<int>(kind)],
         static_cast<long>(key_size), static_cast<long>(value_size), static_cast<long>(16384 / length),
         static_cast<long>(length), forward, both, static_cast<double>(timed.workspace_bytes()) / (1 << 20));
     std::fflush(stdout);
@@ -157,8 +180,8 @@ void time_step(int64_t batch) {
   const DeviceArray<int64_t> device_offsets(offsets), device_slots(slots);
   const size_t keys = static_cast<size_t>(batch * kHeads * kKeys),
                values = static_cast<size_t>(batch * kHeads * kValues);
-  const DeviceArray<bfloat16> q(random_rows(keys, false)), g(random_rows(keys, true)),
-      v(random_rows(values, false)), o(values);
+  const DeviceArray<bfloat16> q(some_rows(keys, false)), g(some_rows(keys, true)),
+      v(some_rows(values, false)), o(values);
   p.q = p.k = q.data(), p.g = g.data(), p.v = v.data(), p.o = o.data();
   p.q_stride = p.k_stride = p.g_stride = kHeads * kKeys, p.v_stride = p.o_stride = kHeads * kValues;
   p.offsets = device_offsets.data(), p.state_in = p.state_out = device_slots.data();
@@ -195,6 +218,24 @@ TEST_CASE("Times of the model's shapes", "[.time]") {
   time_shape(256, 512);
   time_shape(128, 256);
   for (const int64_t batch : {1, 8, 64}) time_step(batch);
+}
+
+TEST_CASE("Times where heads decay as a whole", "[.time][.time_decay]") {
+  for (const Kind kind : {Kind::kConstant, Kind::kHeads, Kind::kNone}) {
+    time_shape(256, 512, kind);
+    time_shape(128, 256, kind);
+  }
+}
+
+TEST_CASE("One forward and backward where heads decay as a whole", "[.once_decay]") {
+  for (const Kind kind : {Kind::kConstant, Kind::kHeads}) {
+    for (const auto& [key_size, value_size] : {std::pair<int64_t, int64_t>{128, 256}, {256, 512}}) {
+      Timed timed({16384, 8, 4, key_size, value_size, kind}, 1);
+      timed.forward(0);
+      timed.backward(0);
+      SLUICE_CUDA_CHECK(cudaDeviceSynchronize());
+    }
+  }
 }
 
 TEST_CASE("One forward and backward", "[.once]") {

@@ -1,0 +1,92 @@
+// Checks of gated linear attention on the GPU against the recurrence in double on the CPU.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "gpu/gated_linear_attention_case.h"
+#include "kernels/linear_attention/gated_linear_attention_plan.h"
+#include "support/catch.h"
+
+namespace sluice::test {
+
+// Relative RMS. Elementwise, against |reference| + RMS, kElementwise times as much: enough for the tail of
+// millions of rounding errors, little enough to catch a row or a fragment that is wrong.
+struct Limits {
+  double o, d_inputs, dg, states;
+};
+inline constexpr double kElementwise = 12;
+inline constexpr Limits kFloat = {1e-5, 1e-5, 1e-5, 1e-5};
+// With gates as the model has them. The rounding of the outputs alone is 1.7e-3.
+inline constexpr Limits kBfloat16 = {2.5e-3, 2.0e-3, 2.2e-3, 2.5e-3};
+// With any gates: twice the rounding.
+inline constexpr Limits kAnyGates = {3.3e-3, 3.3e-3, 3.3e-3, 3.3e-3};
+
+inline void check_close(const char* name, const Doubles& got, const Doubles& reference, double limit) {
+  const Difference d = difference(got, reference);
+  INFO(name << ": relative RMS " << d.rms << ", largest " << d.largest << ", limit " << limit);
+  CHECK(d.rms <= limit);
+  CHECK(d.largest <= kElementwise * limit);
+  if (std::getenv("GLA_PRINT") != nullptr && got.size() > 0) {
+    std::printf("  %-12s rms %.3e largest %.3e limit %.1e%s\n", name, d.rms, d.largest, limit,
+                d.rms <= limit && d.largest <= kElementwise * limit ? "" : "  <-- FAILED");
+    std::fflush(stdout);
+  }
+}
+
+template <class T>
+void check_run(const GlaCase& c, const GlaArrays& a, const Limits& limits) {
+  GpuRun<T> gpu(c, a);
+  gpu.run();
+  CHECK(gpu.same_bits);
+  CHECK(gpu.untouched);
+  const GlaArrays& got = gpu.results;
+  check_close("o", got.o, a.o, limits.o);
+  if (c.states) check_close("final state", got.final_state, a.final_state, limits.states);
+  if (!c.backward) return;
+  check_close("dq", got.dq, a.dq, limits.d_inputs);
+  check_close("dk", got.dk, a.dk, limits.d_inputs);
+  check_close("dv", got.dv, a.dv, limits.d_inputs);
+  if (c.gated()) check_close("dg", got.dg, a.dg, limits.dg);
+  if (c.states) check_close("d initial", got.d_initial, a.d_initial, limits.states);
+}
+
+// The path the plan takes; for bfloat16 then without the fused one, which some sizes take on some GPUs.
+template <class T>
+void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
+  GlaArrays a = inputs_of<T>(c, seed);
+  run_on_cpu(c, a);
+  for (const bool fused : {true, false}) {
+    if (!fused && std::is_same_v<T, float>) break;
+    INFO((fused ? "any path" : "no fused path"));
+    if (std::getenv("GLA_PRINT") != nullptr) {
+      const char* kind = !c.gate                            ? ", no decay"
+                         : c.decay == GlaDecay::kHeads      ? ", decay by heads"
+                         : c.decay == GlaDecay::kConstant ? ", constant decay"
+                                                            : "";
+      std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld%s%s\n", sizeof(T) == 4 ? "float" : "bfloat16",
+                  static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
+                  static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
+                  static_cast<long>(c.value_size), kind, fused ? "" : ", no fused path");
+    }
+    kernels::allow_fused_gated_linear_attention(fused);
+    check_run<T>(c, a, limits);
+    kernels::allow_fused_gated_linear_attention(true);
+  }
+}
+
+inline GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_heads, int64_t key_size,
+                 int64_t value_size) {
+  GlaCase c;
+  c.lengths = std::move(lengths);
+  c.heads = heads, c.kv_heads = kv_heads, c.key_size = key_size, c.value_size = value_size;
+  return c;
+}
+
+inline const std::vector<int64_t> kPacked = {0, 15, 64, 0, 63, 1, 65, 200, 129, 0};
+
+
+}  // namespace sluice::test

@@ -1,0 +1,168 @@
+// Gated linear attention on the GPU where heads decay as a whole, by tokens or always the same, or not at all.
+#include "gpu/gated_linear_attention_check.h"
+
+namespace sluice::test {
+namespace {
+
+using Path = kernels::GatedLinearAttentionPlan::Path;
+
+// Gates of whole heads with the memory that the model's have, about 20 tokens.
+GlaCase by_heads(GlaCase c) {
+  c.decay = GlaDecay::kHeads;
+  return c;
+}
+GlaCase constant(GlaCase c) {
+  c.decay = GlaDecay::kConstant;
+  c.gate = [](double, int64_t, int64_t head) { return -0.05 - 0.004 * static_cast<double>(head % 4); };
+  return c;
+}
+// As RetNet has them: memories of 32 to 256 tokens.
+GlaCase slow(GlaCase c) {
+  c.decay = GlaDecay::kConstant;
+  c.gate = [](double, int64_t, int64_t head) { return std::log(1 - std::exp2(-5.0 - static_cast<double>(head % 4))); };
+  return c;
+}
+GlaCase without(GlaCase c) {
+  c.gate = nullptr;
+  return c;
+}
+
+template <class T>
+void check_kinds(const GlaCase& c, const Limits& limits, const Limits& slow_limits, uint64_t seed = 1) {
+  check<T>(by_heads(c), limits, seed);
+  check<T>(constant(c), limits, seed);
+  check<T>(without(c), slow_limits, seed);
+}
+
+}  // namespace
+
+TEST_CASE("bfloat16, heads decay as a whole: the model's head sizes within the errors of its gates", "[gla][decay]") {
+  check_kinds<bfloat16>(of_sizes({1000, 536}, 2, 2, 128, 256), kBfloat16, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({512}, 1, 1, 256, 512), kBfloat16, kAnyGates);
+  check<bfloat16>(slow(of_sizes({1000, 536}, 4, 4, 64, 128)), kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: packed sequences with empty ones", "[gla][decay]") {
+  check_kinds<bfloat16>(of_sizes(kPacked, 2, 2, 64, 64), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes(kPacked, 2, 2, 256, 136), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes(kPacked, 2, 2, 200, 320), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes(kPacked, 4, 2, 128, 64), kAnyGates, kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: all lengths around a chunk", "[gla][decay]") {
+  for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
+    check_kinds<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kAnyGates, kAnyGates, static_cast<uint64_t>(length));
+    check<bfloat16>(by_heads(of_sizes({length}, 1, 1, 136, 512)), kAnyGates, static_cast<uint64_t>(length));
+  }
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segments", "[gla][decay]") {
+  check_kinds<bfloat16>(of_sizes({1500, 64, 0, 1300, 513}, 1, 1, 64, 64), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({1311}, 2, 2, 128, 256), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({600, 0, 1100}, 1, 1, 256, 400), kAnyGates, kAnyGates);
+  check<bfloat16>(by_heads(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
+  check<bfloat16>(constant(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: sequences and heads enough without segments", "[gla][decay]") {
+  std::vector<int64_t> lengths;
+  for (int64_t s = 0; s < 26; ++s) lengths.push_back(s % 5 == 3 ? 0 : s % 3 == 0 ? 90 : 45 + 7 * s);
+  check_kinds<bfloat16>(of_sizes(lengths, 4, 4, 72, 264), kAnyGates, kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: sizes and rows for other paths", "[gla][decay]") {
+  check_kinds<bfloat16>(of_sizes({200, 70}, 1, 1, 320, 64), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({200, 70}, 1, 1, 64, 1024), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes(kPacked, 2, 1, 100, 60), kAnyGates, kAnyGates);
+  GlaCase shifted = of_sizes(kPacked, 2, 2, 64, 32);
+  shifted.shift = 3;
+  check_kinds<bfloat16>(shifted, kAnyGates, kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: gates from weak to far below what a float's exponent holds",
+          "[gla][decay]") {
+  GlaCase c = of_sizes({300, 64, 77}, 2, 2, 64, 64);
+  c.decay = GlaDecay::kHeads;
+  SECTION("weak") {
+    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
+  }
+  SECTION("log-sigmoid") {
+    c.gate = [](double x, int64_t, int64_t) { return -std::log1p(std::exp(-x)); };
+  }
+  SECTION("-3") {
+    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
+  }
+  SECTION("-10") {
+    c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
+  }
+  SECTION("mixed") {
+    c.gate = [](double x, int64_t token, int64_t head) {
+      if ((token * 7 + head) % 11 == 0) return -40.0;
+      if ((token * 3 + head) % 29 == 0) return -1e4;
+      return -0.02 * std::abs(x);
+    };
+  }
+  SECTION("minus infinity") {
+    c.gate = [](double x, int64_t token, int64_t head) {
+      return (token + head) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
+    };
+  }
+  SECTION("constant and strong") {
+    c.decay = GlaDecay::kConstant;
+    c.gate = [](double, int64_t, int64_t head) { return head == 0 ? -3.0 : -10.0; };
+  }
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: scales, no states, no gradient through o", "[gla][decay]") {
+  GlaCase c = of_sizes({130, 70}, 2, 2, 64, 264);
+  SECTION("3") { c.scale = 3; }
+  SECTION("negative") { c.scale = -0.3; }
+  SECTION("no states") { c.states = false; }
+  SECTION("no gradient through o") { c.d_o = false; }
+  check_kinds<bfloat16>(c, kAnyGates, kAnyGates);
+}
+
+TEST_CASE("float, heads decay as a whole: the recurrence to 1e-5", "[gla][decay]") {
+  check_kinds<float>(of_sizes(kPacked, 4, 2, 64, 48), kFloat, kFloat);
+  check_kinds<float>(of_sizes({300}, 1, 1, 256, 512), kFloat, kFloat);
+  check<float>(slow(of_sizes({700}, 4, 4, 40, 40)), kFloat);
+  GlaCase c = by_heads(of_sizes({300, 77}, 2, 2, 40, 40));
+  c.gate = [](double x, int64_t token, int64_t head) {
+    return (token + head) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
+  };
+  check<float>(c, kFloat);
+}
+
+TEST_CASE("A step of generation where heads decay as a whole", "[gla][decay]") {
+  GlaCase c = of_sizes({1, 1, 0, 1, 1, 1}, 4, 2, 256, 512);
+  c.longest = 1, c.backward = false;
+  check_kinds<bfloat16>(c, {1.8e-3, 0, 0, 1e-6}, {1.8e-3, 0, 0, 1e-6});
+  check_kinds<float>(c, {1e-6, 0, 0, 1e-6}, {1e-6, 0, 0, 1e-6});
+}
+
+TEST_CASE("Decays of two kinds are refused", "[gla][decay]") {
+  kernels::GatedLinearAttentionForward<float> p;
+  const float gate = 0;
+  p.heads = p.kv_heads = p.key_size = p.value_size = 8;
+  p.g = p.head_g = &gate;
+  CHECK_THROWS_WITH(kernels::plan_of(p), contains("one kind"));
+}
+
+TEST_CASE("Heads that decay as a whole have a fused path", "[gla][decay]") {
+  const auto fill = [](auto& p) {
+    p.tokens = 16384, p.sequences = 8, p.chunks = 256, p.heads = p.kv_heads = 4, p.key_size = 256,
+    p.value_size = 512;
+  };
+  kernels::GatedLinearAttentionForward<bfloat16> forward;
+  kernels::GatedLinearAttentionBackward<bfloat16> backward;
+  fill(forward), fill(backward);
+  const bfloat16 row[8] = {};
+  backward.d_o = row;
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) return;
+  if (kernels::plan_of(forward).path != Path::kFused) return;
+  CHECK_THAT(kernels::plan_of(forward).to_string(), contains("fused by heads"));
+  CHECK_THAT(kernels::plan_of(backward).to_string(), contains("fused by heads"));
+}
+
+}  // namespace sluice::test
