@@ -23,8 +23,8 @@ struct RowsOf {
 template <class T>
 struct Recurrence {
   RowsOf<T> z, w, y, g;
-  RowsOf<T> head_g;         // [N, Hkv] where heads decay as a whole, or
-  const float* constant_g;  // [Hkv]
+  int gates_of_head;        // columns of g: as many as keys, or one for all of them
+  const float* constant_g;  // [Hkv]; null, as g: no decay
   int rows, columns;  // R, C
   int heads, share, updates;
   bool reverse;
@@ -80,13 +80,12 @@ __global__ void __launch_bounds__(THREADS) recur(const __grid_constant__ Recurre
   const int keys = BY_ROWS ? p.rows : p.columns;
   const int64_t elements = static_cast<int64_t>(p.rows) * p.columns;
 
+  const float constant = p.constant_g != nullptr ? expf(p.constant_g[kv_head]) : 1.0f;
   const auto decay_at = [&](int64_t t, int key) {
-    if (key >= keys) return 1.0f;
-    if (p.head_g.data != nullptr) return expf(as_float(p.head_g.data[t * p.head_g.stride + kv_head]));
-    if (p.constant_g != nullptr) return expf(p.constant_g[kv_head]);
-    return p.g.data == nullptr
-               ? 1.0f
-               : expf(as_float(p.g.data[t * p.g.stride + static_cast<int64_t>(kv_head) * keys + key]));
+    return p.g.data == nullptr || key >= keys
+               ? constant
+               : expf(as_float(p.g.data[t * p.g.stride + static_cast<int64_t>(kv_head) * p.gates_of_head +
+                                        min(key, p.gates_of_head - 1)]));
   };
   // Element (row, column) of X in a [K, V] state.
   const auto place = [&](int row, int column) {
@@ -328,8 +327,9 @@ __global__ void __launch_bounds__(FINISH_THREADS) finish(const __grid_constant__
 template <class T, class Params>
 Recurrence<T> recurrence_of(const Params& p, bool by_rows, bool reverse) {
   Recurrence<T> r = {};
-  r.g = {p.g, p.g_stride};
-  r.head_g = {p.head_g, p.head_g_stride}, r.constant_g = p.constant_g;
+  r.g = {p.g, p.g_stride}, r.gates_of_head = static_cast<int>(p.key_size);
+  if (p.head_g != nullptr) r.g = {p.head_g, p.head_g_stride}, r.gates_of_head = 1;
+  r.constant_g = p.constant_g;
   r.rows = static_cast<int>(by_rows ? p.key_size : p.value_size);
   r.columns = static_cast<int>(by_rows ? p.value_size : p.key_size);
   const int group = static_cast<int>(p.heads / p.kv_heads);
