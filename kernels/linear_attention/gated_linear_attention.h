@@ -6,9 +6,9 @@
 // Grouped heads: query head h reads kv head h / (H / Hkv). The state depends on k, v and g alone, so there is
 // one a kv head, shared by the H / Hkv query heads that read it.
 //
-// The decays come in one of four kinds: one a token and channel (g), one a token and head (head_g), one a head
-// for all tokens (constant_g), or none. Of the three pointers at most one is given. Where heads decay as a
-// whole, the gradient of head_g is the sum over K of what g's would be.
+// The decays come in one of four kinds: one a token and channel (g), one a token and head (head_g), one a
+// head for all tokens (constant_g), or none. Of the three pointers at most one is given. Where heads decay as
+// a whole, the gradient of head_g is the sum over K of what g's would be.
 //
 // CPU: the plain recurrence, in T throughout; the reference of every other implementation. Sums run over K,
 // V and the query heads of a group in an order fixed by the sizes, whatever the number of threads.
@@ -48,7 +48,7 @@ struct GatedLinearAttentionForward {
   const T* head_g = nullptr;  // [N, Hkv] log decays of whole heads, or null
   int64_t head_g_stride = 0;
   const accumulate_t<T>* constant_g = nullptr;  // [Hkv] log decays of all tokens, or null
-  T* o = nullptr;  // [N, H, V]
+  T* o = nullptr;                               // [N, H, V]
   int64_t o_stride = 0;
   const int64_t* offsets = nullptr;    // [S + 1]: sequence s is tokens [offsets[s], offsets[s + 1])
   const int64_t* state_in = nullptr;   // [S]: slot of the initial state, -1: zero
@@ -90,7 +90,7 @@ struct GatedLinearAttentionBackward {
   const T* head_g = nullptr;  // [N, Hkv], or null
   int64_t head_g_stride = 0;
   const accumulate_t<T>* constant_g = nullptr;  // [Hkv], or null
-  const T* d_o = nullptr;  // [N, H, V], or null: no gradient through o
+  const T* d_o = nullptr;                       // [N, H, V], or null: no gradient through o
   int64_t d_o_stride = 0;
   T* dq = nullptr;  // [N, H, K]
   int64_t dq_stride = 0;

@@ -81,7 +81,8 @@ struct Chunked {
   // Where heads decay as a whole.
   bool by_heads;
   HeadGates head_gates;
-  float* head_gate_parts;  // [N, Hkv, tiles of 64 keys], chunked: dg summed over a tile's keys; null: not wanted
+  float*
+      head_gate_parts;  // [N, Hkv, tiles of 64 keys], chunked: dg summed over a tile's keys; null: not wanted
 };
 
 struct Slots {

@@ -63,7 +63,7 @@ void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinear
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.flipped = true;
   if (plan.by_heads) {
-    prepare_chunks_of_heads(chunked, nullptr, p.stream);
+    prepare_chunks_of_heads(chunked, p.stream);
   } else {
     prepare_chunks(chunked, p.stream);
   }
@@ -95,7 +95,7 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 
-// dO and v in the places of q and k: their scores, and the walks that emit dq and dk.
+// dO and v in the places of q and k, for the walks that emit dq and dk.
 gla::Chunked swapped_of(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan,
                         const gla::Chunked& chunked) {
   char* workspace = static_cast<char*>(p.workspace);
@@ -106,7 +106,6 @@ gla::Chunked swapped_of(const GatedLinearAttentionBackward<bfloat16>& p, const G
   swapped.decay = reinterpret_cast<float*>(workspace + plan.o_decay);
   swapped.q_hat = reinterpret_cast<bfloat16*>(workspace + plan.o_hat);
   swapped.k_hat = reinterpret_cast<bfloat16*>(workspace + plan.v_hat);
-  swapped.scores = reinterpret_cast<bfloat16*>(workspace + plan.o_scores);
   swapped.panels = gla::value_panels(p.value_size);
   return swapped;
 }
@@ -116,7 +115,7 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   char* workspace = static_cast<char*>(p.workspace);
   const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
   const gla::Chunked chunked = chunked_of(p, plan);
-  prepare_chunks_of_heads(chunked, nullptr, p.stream);
+  prepare_chunks_of_heads(chunked, p.stream);
   if (p.dv != nullptr || p.d_initial_state != nullptr) {
     gla::FusedWalk values = fused_walk_of(p, plan);
     values.reverse = true;
@@ -130,35 +129,42 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   const bool gated = p.d_head_g != nullptr;
   if (p.dq == nullptr && p.dk == nullptr && !gated) return;
   const gla::Chunked swapped = swapped_of(p, plan, chunked);
-  const gla::HeadGateSums sums = {chunked.scores, chunked.factor, floats(plan.diagonal), floats(plan.near)};
-  prepare_chunks_of_heads(swapped, gated ? &sums : nullptr, p.stream);
+  gla::GradientScores scores = {};
+  scores.of_queries = reinterpret_cast<bfloat16*>(workspace + plan.query_scores);
+  scores.of_keys = reinterpret_cast<bfloat16*>(workspace + plan.key_scores);
+  scores.query_factors = floats(plan.query_factors), scores.key_factors = floats(plan.key_factors);
+  scores.scores = chunked.scores, scores.factor = chunked.factor;
+  scores.diagonal = floats(plan.diagonal), scores.near = floats(plan.near);
+  prepare_gradients_of_heads(swapped, scores, gated, p.stream);
 
   gla::FusedWalk queries = {};
   queries.segment_chunks = plan.gradient_chunks, queries.slots = plan.gradient_slots;
   queries.segment_states = floats(plan.gradient_states);
   queries.segment_decays = floats(plan.gradient_decays);
-  queries.head_gate.diagonal = sums.diagonal;
-  queries.head_gate.states = workspace + plan.kept_states;
+  queries.gradient.head_gate.diagonal = scores.diagonal;
+  queries.gradient.head_gate.states = workspace + plan.kept_states;
   gla::FusedWalk keys = queries;
-  const gla::Segmentation segments = gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size,
-                                                                   p.value_size, gated);
+  const gla::Segmentation segments =
+      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
   keys.segment_states += segments.state_elements / 2, keys.segment_decays += segments.decay_elements / 2;
-  queries.values = chunked.k, queries.hat = swapped.k_hat, queries.emit_hat = swapped.q_hat;
-  queries.to = {p.dq, p.dq_stride};
+  queries.values = chunked.k, queries.hat = swapped.k_hat, queries.to = {p.dq, p.dq_stride};
   queries.start = {p.state_in, p.initial_state, nullptr}, queries.start_factor = 1.0f;
-  queries.head_gate.own = chunked.q, queries.head_gate.other = chunked.k;
-  queries.head_gate.totals = floats(plan.q_totals);
+  queries.gradient.emit = swapped.q;
+  queries.gradient.scores = scores.of_queries, queries.gradient.row_factors = scores.query_factors;
+  queries.gradient.head_gate.own = chunked.q, queries.gradient.head_gate.other = chunked.k;
+  queries.gradient.head_gate.totals = floats(plan.q_totals);
   keys.reverse = true;
-  keys.values = chunked.q, keys.hat = swapped.q_hat, keys.emit_hat = swapped.k_hat;
-  keys.to = {p.dk, p.dk_stride};
+  keys.values = chunked.q, keys.hat = swapped.q_hat, keys.to = {p.dk, p.dk_stride};
   keys.start = {p.state_out, p.d_final_state, nullptr}, keys.start_factor = 1.0f / chunked.scale;
-  keys.head_gate.own = chunked.k, keys.head_gate.other = chunked.q;
-  keys.head_gate.totals = floats(plan.k_totals), keys.head_gate.dots = floats(plan.dots);
+  keys.gradient.emit = swapped.k;
+  keys.gradient.scores = scores.of_keys, keys.gradient.row_factors = scores.key_factors;
+  keys.gradient.head_gate.own = chunked.k, keys.gradient.head_gate.other = chunked.q;
+  keys.gradient.head_gate.totals = floats(plan.k_totals), keys.gradient.head_gate.dots = floats(plan.dots);
   walk_fused_gradients(swapped, queries, keys, gated, p.stream);
   if (!gated) return;
   gla::HeadGateGradient gradient = {};
   gradient.q_totals = floats(plan.q_totals), gradient.k_totals = floats(plan.k_totals);
-  gradient.near = sums.near, gradient.dots = floats(plan.dots), gradient.decay = swapped.decay;
+  gradient.near = scores.near, gradient.dots = floats(plan.dots), gradient.decay = swapped.decay;
   const gla::HeadGateElements elements = gla::head_gate_elements(1, 1, p.key_size, p.value_size);
   gradient.groups = static_cast<int>(elements.totals / gla::CHUNK);
   gradient.dots_each = static_cast<int>(elements.dots), gradient.decays_each = swapped.panels * 64;
@@ -182,8 +188,7 @@ void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLin
     chunked.head_gate_parts =
         reinterpret_cast<float*>(static_cast<char*>(p.workspace) + plan.head_gate_parts);
   }
-  const bool only_values =
-      p.dq == nullptr && p.dk == nullptr && p.dg == nullptr && p.d_head_g == nullptr;
+  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr && p.d_head_g == nullptr;
   const gla::StateWalk walks[2] = {
       {true, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state}},
       {false, {p.state_in, p.initial_state, nullptr}, {p.state_out, nullptr, nullptr}}};
@@ -194,8 +199,8 @@ void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLin
   if (chunked.group > 1) d_scores_of_chunks(chunked, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
   if (p.d_head_g != nullptr) {
-    gla::sum_head_gate_parts(chunked.head_gate_parts, p.tokens, p.kv_heads, (p.key_size + 63) / 64, p.d_head_g,
-                             p.d_head_g_stride, p.stream);
+    gla::sum_head_gate_parts(chunked.head_gate_parts, p.tokens, p.kv_heads, (p.key_size + 63) / 64,
+                             p.d_head_g, p.d_head_g_stride, p.stream);
   }
 }
 

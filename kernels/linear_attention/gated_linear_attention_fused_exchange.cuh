@@ -1,5 +1,5 @@
-// What walks over states with keys as rows do beside the others: sums of two blocks become one, and the gradient
-// of whole heads' gates gets its parts.
+// What walks over states with keys as rows do beside the others: sums of two blocks become one, and the
+// gradient of whole heads' gates gets its parts.
 #pragma once
 
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.cuh"
@@ -38,9 +38,10 @@ __device__ __forceinline__ void store_4_if(bool wanted, float* to, float x) {
       : "memory");
 }
 
-// sums = 32 of the 64 tokens of out, both parts': each part keeps the tokens of its number. A thread's sums go to
-// the same thread of the other block, and its warp's barrier there says when they are all in. Places and barriers
-// are two and take turns: what comes for step n + 2 was sent after this warp was done with step n.
+// sums = 32 of the 64 tokens of out, both parts': each part keeps the tokens of its number. A thread's sums
+// go to the same thread of the other block, and its warp's barrier there says when they are all in. Places
+// and barriers are two and take turns: what comes for step n + 2 was sent after this warp was done with step
+// n.
 __device__ __forceinline__ void exchange_halves(float (&sums)[CHUNK / 4], const float (&out)[CHUNK / 2],
                                                 uint32_t places, uint32_t barriers, int part, int step) {
   constexpr int BYTES = CONSUMERS * CHUNK / 4 * static_cast<int>(sizeof(float));
@@ -72,14 +73,14 @@ __device__ __forceinline__ void exchange_halves(float (&sums)[CHUNK / 4], const 
   }
 }
 
-// Sums [16 keys, 2 COUNT tokens from token0 on] of a warp, times p.factor, to rows of tokens. to: the chunk's
-// first row at the warp's keys. GATED: the sums lack the tokens' own part, which comes in here behind the
-// totals.
+// Sums [16 keys, 2 COUNT tokens from token0 on] of a warp, times p.factor and the tokens' factors [64], to
+// rows of tokens. to: the chunk's first row at the warp's keys. GATED: the sums lack the tokens' own part,
+// which comes in here behind the totals.
 template <class Shape, int COUNT>
-__device__ __forceinline__ void store_gradient(const float (&sums)[COUNT], const Chunked& p,
-                                               const FusedWalk& w, bfloat16* to, int64_t first_token,
-                                               int64_t chunk_head, int head, int first_key, int token0,
-                                               int rows) {
+__device__ __forceinline__ void store_gradient(const float (&sums)[COUNT], const float* factors,
+                                               const Chunked& p, const FusedWalk& w, bfloat16* to,
+                                               int64_t first_token, int64_t chunk_head, int head,
+                                               int first_key, int token0, int rows) {
   const int lane = threadIdx.x & 31, pair = lane & 3, column = 8 * (pair % 2);
   const int keys = p.value_size, groups = (keys + VALUES - 1) / VALUES * (VALUES / 16);
 #pragma unroll
@@ -89,7 +90,9 @@ __device__ __forceinline__ void store_gradient(const float (&sums)[COUNT], const
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float* at = sums + 4 * (t + i / 2) + 2 * (i % 2);
-      const float x0 = p.factor * at[0], x1 = p.factor * at[1];
+      const float2 of_tokens =
+          *reinterpret_cast<const float2*>(factors + token0 + 8 * (t + i / 2) + 2 * pair);
+      const float x0 = p.factor * of_tokens.x * at[0], x1 = p.factor * of_tokens.y * at[1];
       const uint32_t rounded = pack_bfloat16(x0, x1);
       x[i] = transpose_tile(rounded);
       if constexpr (Shape::GATED) {
@@ -102,9 +105,10 @@ __device__ __forceinline__ void store_gradient(const float (&sums)[COUNT], const
     const bool inside = row < rows && first_key + column < keys;
     if constexpr (Shape::GATED) {
       transpose_in_quad(errors);
-      const HeadGateWalk& gate = w.head_gate;
+      const HeadGateWalk& gate = w.gradient.head_gate;
       const auto piece_of = [&](const Rows& from) {  // some piece that is there, where `inside` is false
-        const int64_t at = inside ? row * from.stride + static_cast<int64_t>(head) * keys + first_key + column : 0;
+        const int64_t at =
+            inside ? row * from.stride + static_cast<int64_t>(head) * keys + first_key + column : 0;
         return __ldg(reinterpret_cast<const uint4*>(from.data + first_token * from.stride + at));
       };
       const uint4 own = piece_of(gate.own), other = piece_of(gate.other);

@@ -48,15 +48,16 @@ struct WalkShape {
   static constexpr int EMIT_PLACE = DECAY_PLACE + 1024;
   static constexpr int SCORE_PLACE = EMIT_PLACE + PANELS * PANEL_BYTES;
   static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + SCORES * PANEL_BYTES : EMIT_PLACE;
-  static constexpr int SHARED_BYTES =
-      STAGE_BYTES - 1024 + COLUMNS * 4 - VALUES / PANEL * PANEL_BYTES;  // beside W
+  static constexpr int DECAY_BYTES = 4 * (OF_KEYS ? ROW_FACTORS : COLUMNS);
+  static constexpr int SHARED_BYTES = STAGE_BYTES - 1024 + DECAY_BYTES - VALUES / PANEL * PANEL_BYTES -
+                                      (OF_KEYS ? PANELS * PANEL_BYTES : 0);  // in bulk copies
   // Two places for sums of the other part, which it writes in turn.
   static constexpr int EXCHANGE_BYTES = PARTS && EMITS ? 2 * CONSUMERS * CHUNK : 0;
   static constexpr int FIT = 225 * 1024 / STAGE_BYTES, STAGES = FIT < 4 ? FIT : 4;
   static constexpr int EXCHANGE_PLACE = STAGES * STAGE_BYTES;
   static constexpr int BARRIER_PLACE = EXCHANGE_PLACE + EXCHANGE_BYTES;
   static constexpr int BYTES = BARRIER_PLACE + 16 * STAGES + (EXCHANGE_BYTES > 0 ? 16 * EXCHANGE_WARPS : 0);
-  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && COLUMNS * 4 <= 1024 && BYTES <= 227 * 1024);
+  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && DECAY_BYTES <= 1024 && BYTES <= 227 * 1024);
 };
 
 // A block's part of a sequence: chunks [first, first + count) of all, the index-th segment of `segments`.
@@ -115,24 +116,29 @@ __device__ __forceinline__ void copy_shared_tiles(uint32_t stage, uint32_t barri
 #pragma unroll
   for (int i = 0; i < Shape::PANELS; ++i) {
     const int64_t at = (chunk_head * Shape::PANELS + i) * HAT;
-    if constexpr (Shape::EMITS)
+    if constexpr (Shape::EMITS && !Shape::OF_KEYS)
       copy(i, Shape::EMIT_PLACE + i * Shape::PANEL_BYTES, w.emit_hat + at, Shape::PANEL_BYTES);
     copy(i + 1, i * Shape::HAT_PANEL_BYTES, w.hat + at, Shape::HAT_PANEL_BYTES);
   }
   if constexpr (Shape::EMITS) {
 #pragma unroll
     for (int i = 0; i < Shape::SCORES; ++i) {
+      const bfloat16* scores = Shape::OF_KEYS ? w.gradient.scores : p.scores;
       copy(i, Shape::SCORE_PLACE + i * Shape::PANEL_BYTES,
-           p.scores + (chunk_head * Shape::SCORES + i) * CHUNK * CHUNK, Shape::PANEL_BYTES);
+           scores + (chunk_head * Shape::SCORES + i) * CHUNK * CHUNK, Shape::PANEL_BYTES);
     }
   }
-  copy_bulk(stage + Shape::DECAY_PLACE, p.decay + chunk_head * Shape::COLUMNS, Shape::COLUMNS * 4, barrier);
+  const float* decay = Shape::OF_KEYS
+                           ? w.gradient.row_factors + chunk_head / (Shape::PARTS ? 2 : 1) * ROW_FACTORS
+                           : p.decay + chunk_head * Shape::COLUMNS;
+  copy_bulk(stage + Shape::DECAY_PLACE, decay, Shape::DECAY_BYTES, barrier);
 }
-// Its rows of W, by the producers.
+// Its rows of W, by the producers; or others.
+template <int COLUMNS = VALUES>
 __device__ __forceinline__ void copy_values(uint32_t tile, const bfloat16* values, int64_t stride, int rows,
                                             int columns) {
 #pragma unroll
-  for (int i = 0; i < VALUES / PANEL; ++i) {
+  for (int i = 0; i < COLUMNS / PANEL; ++i) {
     copy_panel<CHUNK, PRODUCERS>(tile + i * CHUNK * PANEL_ROW_BYTES, values + i * PANEL, stride, rows,
                                  columns - i * PANEL);
   }
@@ -196,7 +202,7 @@ __device__ __forceinline__ void store_panel(const uint32_t (&a)[4][4], uint4* to
                             transpose_tile(a[k][3]));
   }
 }
-// Panel by panel, X decays.
+// Panel by panel, X decays, by columns or as a whole.
 template <int COUNT>
 __device__ __forceinline__ void decay_panel(float (&x)[COUNT], const float* decay, int panel) {
 #pragma unroll
@@ -204,6 +210,12 @@ __device__ __forceinline__ void decay_panel(float (&x)[COUNT], const float* deca
     const float2 d = *reinterpret_cast<const float2*>(decay + 8 * t + 2 * (threadIdx.x & 3));
     x[4 * t] *= d.x, x[4 * t + 1] *= d.y, x[4 * t + 2] *= d.x, x[4 * t + 3] *= d.y;
   }
+}
+
+template <int COUNT>
+__device__ __forceinline__ void decay_panel(float (&x)[COUNT], float decay, int panel) {
+#pragma unroll
+  for (int i = 32 * panel; i < 32 * panel + 32; ++i) x[i] *= decay;
 }
 
 // out += values^T P^T (both parts of P), or values^T P: 16 tokens of values, and of P's columns or rows,

@@ -17,14 +17,25 @@ struct HeadGateWalk {
   Rows own, other;        // q and k, or k and q: what comes out is a gradient of the first
   const float* diagonal;  // [chunks, H, 64]: scale <dO, v> of each token, which the scores lack
   float* totals;          // [chunks, H, 64, key groups]: own . gradient without the diagonal, 16 keys each
-  void* states;           // S before each chunk as factors of the walk's products, written for dq, read for dk
-  float* dots;            // [chunks, H, parts, tiles, 8]: parts of the sum of S . dS / scale, for dk
+  void* states;  // S before each chunk as factors of the walk's products, written for dq, read for dk
+  float* dots;   // [chunks, H, parts, tiles, 8]: parts of the sum of S . dS / scale, for dk
+};
+
+// Walks whose state has keys as rows. What they emit is of rows as they are, and gets their decay at the end:
+// a token's scores come without it.
+inline constexpr int ROW_FACTORS = 68;  // floats: e^b (e^(bC - b)) of 64 tokens, but see LARGEST_DECAY; e^bC
+struct GradientWalk {
+  Rows emit;                 // dO, or v
+  const bfloat16* scores;    // [chunks, H, 2, 64, 64]
+  const float* row_factors;  // [chunks, H, ROW_FACTORS]
+  HeadGateWalk head_gate;
 };
 
 struct FusedWalk {
   Rows values;               // W: v, or dO in reverse
   const bfloat16* hat;       // of the update: k_hat, or q_hat in reverse
   const bfloat16* emit_hat;  // the other one
+  GradientWalk gradient;     // of walks that emit dq or dk, instead of it and of Chunked's scores and decay
   OutRows to;                // o, or dv; null data: not wanted
   bfloat16* states;          // StateFragments; null: not wanted
   Slots start, end;
@@ -35,7 +46,6 @@ struct FusedWalk {
   int64_t segment_chunks, slots;
   float* segment_states;
   float* segment_decays;
-  HeadGateWalk head_gate;
 };
 
 // Two walks of one form in one launch, so that they fill a GPU together.

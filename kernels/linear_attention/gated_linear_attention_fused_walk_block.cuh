@@ -70,6 +70,13 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
       copy_values(stages + stage * Shape::STAGE_BYTES + Shape::VALUE_PLACE,
                   values + chunk * CHUNK * w.values.stride, w.values.stride,
                   static_cast<int>(left < CHUNK ? left : CHUNK), V - v0);
+      if constexpr (Shape::OF_KEYS) {
+        const Rows& emit = w.gradient.emit;
+        const bfloat16* from = emit.data + (segment.first_token + chunk * CHUNK) * emit.stride +
+                               static_cast<int64_t>(head) * K + part * COLUMNS;
+        copy_values<COLUMNS>(stages + stage * Shape::STAGE_BYTES + Shape::EMIT_PLACE, from, emit.stride,
+                             static_cast<int>(left < CHUNK ? left : CHUNK), K - part * COLUMNS);
+      }
       commit_copies();
       wait_for_copies<Shape::STAGES - 2>();
       if (step >= Shape::STAGES - 2) signal(step - (Shape::STAGES - 2));
@@ -141,13 +148,14 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
     // Where the thread's part of this chunk's state lies, among the rows of X in all blocks.
     [[maybe_unused]] const int64_t block_of_state = (chunk_head * PARTS + part) * tiles + tile;
     if constexpr (Shape::GATED && MODE == WalkMode::kKeys) {
-      const float dot = dot_with_state<Shape>(x, w.head_gate.states, block_of_state, warpgroup);
-      if (lane == 0) w.head_gate.dots[block_of_state * 8 + static_cast<int>(threadIdx.x) / 32 - 4] = dot;
+      const float dot = dot_with_state<Shape>(x, w.gradient.head_gate.states, block_of_state, warpgroup);
+      if (lane == 0)
+        w.gradient.head_gate.dots[block_of_state * 8 + static_cast<int>(threadIdx.x) / 32 - 4] = dot;
     }
     barrier_wait(full + 8 * in_ring, (step / Shape::STAGES) & 1);
     float out[CHUNK / 2];
     if constexpr (Shape::GATED && MODE == WalkMode::kQueries) {
-      store_state<Shape>(x, w.head_gate.states, block_of_state, warpgroup);
+      store_state<Shape>(x, w.gradient.head_gate.states, block_of_state, warpgroup);
       pin_registers(x);
     }
     if constexpr (Shape::STORES) {
@@ -174,7 +182,11 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
       for (int i = 0; i < BATCH; ++i) {
         const int panel = first + i;
         if constexpr (Shape::EMITS) pack_panel(factors[i], x, panel);
-        decay_panel(x, decay, panel);
+        if constexpr (Shape::OF_KEYS) {
+          decay_panel(x, decay[CHUNK], panel);
+        } else {
+          decay_panel(x, decay, panel);
+        }
       }
       wgmma_fence();
       if constexpr (Shape::EMITS) {
@@ -212,14 +224,18 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
       const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
       const int rows = static_cast<int>(left < CHUNK ? left : CHUNK);
       bfloat16* const to_chunk = to + chunk * CHUNK * w.to.stride;
-      if constexpr (Shape::PARTS) {
-        float sums[CHUNK / 4];
-        exchange_halves(sums, out, stages + Shape::EXCHANGE_PLACE, arrived, part, step);
-        store_gradient<Shape>(sums, p, w, to_chunk, segment.first_token + chunk * CHUNK, chunk_head, head,
-                              warp_values, part * CHUNK / 2, rows);
-      } else if constexpr (Shape::GATED) {
-        store_gradient<Shape>(out, p, w, to_chunk, segment.first_token + chunk * CHUNK, chunk_head, head,
-                              warp_values, 0, rows);
+      if constexpr (Shape::OF_KEYS) {
+        const auto store = [&](const auto& sums, int token0) {
+          store_gradient<Shape>(sums, decay, p, w, to_chunk, segment.first_token + chunk * CHUNK, chunk_head,
+                                head, warp_values, token0, rows);
+        };
+        if constexpr (Shape::PARTS) {
+          float sums[CHUNK / 4];
+          exchange_halves(sums, out, stages + Shape::EXCHANGE_PLACE, arrived, part, step);
+          store(sums, part * CHUNK / 2);
+        } else {
+          store(out, 0);
+        }
       } else {
         store_transposed<Shape::FLIPPED>(out, p.factor, to_chunk, w.to.stride, rows,
                                          w.to.data != nullptr ? V - warp_values : 0);

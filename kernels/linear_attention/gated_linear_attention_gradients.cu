@@ -10,8 +10,8 @@ namespace {
 
 using namespace gradient;
 
-// GROUPED: several query heads share a kv head. FRAGMENTS: states are StateFragments, not [K, V]. BY_HEADS: the
-// gates are whole heads'. One block a chunk, kv head and KEYS columns of the keys.
+// GROUPED: several query heads share a kv head. FRAGMENTS: states are StateFragments, not [K, V]. BY_HEADS:
+// the gates are whole heads'. One block a chunk, kv head and KEYS columns of the keys.
 template <bool GROUPED, bool FRAGMENTS, bool BY_HEADS>
 __global__ void __launch_bounds__(THREADS, 2)
     gradients(const __grid_constant__ Chunked p, const OutRows dq_out, const OutRows dk_out,

@@ -74,12 +74,12 @@ void gradient_of_head_gates(const Chunked& chunked, const HeadGateGradient& grad
 }
 
 template <class T>
-void sum_head_gate_parts(const float* parts, int64_t tokens, int64_t heads, int64_t count, T* to, int64_t stride,
-                         Stream stream) {
+void sum_head_gate_parts(const float* parts, int64_t tokens, int64_t heads, int64_t count, T* to,
+                         int64_t stride, Stream stream) {
   const int64_t rows = tokens * heads;
   if (rows == 0) return;
-  sum_parts<T><<<static_cast<unsigned>((rows + WARPS - 1) / WARPS), THREADS, 0, stream>>>(parts, rows, heads, count,
-                                                                                         to, stride);
+  sum_parts<T><<<static_cast<unsigned>((rows + WARPS - 1) / WARPS), THREADS, 0, stream>>>(parts, rows, heads,
+                                                                                          count, to, stride);
   SLUICE_CHECK_LAUNCH("gated_linear_attention sum of head gates");
 }
 template void sum_head_gate_parts(const float*, int64_t, int64_t, int64_t, float*, int64_t, Stream);

@@ -5,18 +5,26 @@
 
 namespace sluice::kernels::gla {
 
-// What the gradient of the gates wants of the products of dO and v.
-struct HeadGateSums {
+// As prepare_chunks for the fused walk, without spans: decay, q_hat, k_hat and scores.
+void prepare_chunks_of_heads(const Chunked& chunked, Stream stream);
+
+// The same with dO and v in the places of q and k, for the walks that emit dq and dk: decay, q_hat and k_hat,
+// but scores and factors of rows as GradientWalk has them.
+struct GradientScores {
+  bfloat16* of_queries;  // [chunks, H, 2, 64, 64]
+  bfloat16* of_keys;
+  float* query_factors;  // [chunks, H, ROW_FACTORS]
+  float* key_factors;
+  // What the gradient of the gates wants.
   const bfloat16* scores;  // of the queries and keys
   float factor;            // of these
-  float* diagonal;         // [chunks, H, 64]: scale <dO, v> of each token, for which the scores then have zeros
-  float* near;             // [chunks, H]: sum over pairs i > j inside the chunk of scale (q_i . k_j) (dO_i . v_j) e^(b_i - b_j)
+  float* diagonal;  // [chunks, H, 64]: scale <dO, v> of each token, for which the scores then have zeros
+  float* near;  // [chunks, H]: over pairs i > j of the chunk, scale (q_i . k_j) (dO_i . v_j) e^(b_i - b_j)
 };
-// As prepare_chunks for the fused walk, without spans: decay, q_hat, k_hat and scores. gates: or null.
-void prepare_chunks_of_heads(const Chunked& chunked, const HeadGateSums* gate, Stream stream);
+void prepare_gradients_of_heads(const Chunked& swapped, const GradientScores& to, bool gated, Stream stream);
 
-// The gradient of the gates from what the fused walks leave. A pair (i, j) of a query and a key before it adds
-// to dg of the tokens after j up to i. With q . dq and k . dk over all pairs but a token with itself,
+// The gradient of the gates from what the fused walks leave. A pair (i, j) of a query and a key before it
+// adds to dg of the tokens after j up to i. With q . dq and k . dk over all pairs but a token with itself,
 //   dg_t = sum_{s >= t} (q . dq)_s + sum_{s < t} (k . dk)_s - near + e^bC sum(S_start . dS_end),
 // sums over the chunk: they count pairs inside the chunk that cross t twice, others inside once, and `near`
 // takes each off once.
@@ -33,7 +41,7 @@ void gradient_of_head_gates(const Chunked& chunked, const HeadGateGradient& grad
 
 // to [N, heads] = sums of parts [N, heads, count].
 template <class T>
-void sum_head_gate_parts(const float* parts, int64_t tokens, int64_t heads, int64_t count, T* to, int64_t stride,
-                         Stream stream);
+void sum_head_gate_parts(const float* parts, int64_t tokens, int64_t heads, int64_t count, T* to,
+                         int64_t stride, Stream stream);
 
 }  // namespace sluice::kernels::gla

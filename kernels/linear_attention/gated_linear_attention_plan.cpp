@@ -112,17 +112,18 @@ void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAtt
   plan.decay = parts.next(chunk_heads * key_panels * 64, 4);
   plan.q_hat = hats(key_panels), plan.k_hat = hats(key_panels);
   plan.scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  gla::Segmentation segments =
-      gla::segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size);
+  gla::Segmentation segments = gla::segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size);
   plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
   place_segments(segments, plan.segment_states, plan.segment_decays);
 
   const bool gated = p.d_head_g != nullptr;
   plan.o_decay = parts.next(chunk_heads * value_panels * 64, 4);
   plan.o_hat = hats(value_panels), plan.v_hat = hats(value_panels);
-  plan.o_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  segments =
-      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
+  plan.query_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
+  plan.key_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
+  plan.query_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
+  plan.key_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
+  segments = gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
   plan.gradient_chunks = segments.chunks, plan.gradient_slots = segments.slots;
   place_segments(segments, plan.gradient_states, plan.gradient_decays);
   if (gated) {
@@ -139,8 +140,9 @@ void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAtt
 
 std::string GatedLinearAttentionPlan::to_string() const {
   if (path == Path::kFused) {
-    return fmt::format("gated linear attention: fused{}, {} segments of up to {} chunks, {} bytes of workspace",
-                       by_heads ? " by heads" : "", segment_slots, segment_chunks, bytes);
+    return fmt::format(
+        "gated linear attention: fused{}, {} segments of up to {} chunks, {} bytes of workspace",
+        by_heads ? " by heads" : "", segment_slots, segment_chunks, bytes);
   }
   const char* name = path == Path::kChunked ? "chunked" : path == Path::kStep ? "step" : "recurrent";
   return fmt::format("gated linear attention: {}, {} bytes of workspace", name, bytes);

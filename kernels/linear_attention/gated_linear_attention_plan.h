@@ -24,9 +24,10 @@ struct GatedLinearAttentionPlan {
   int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
   int64_t head_gate_parts = 0;         // chunked and recurrent, where heads decay as a whole
-  // Fused, by heads, backward: what prepare leaves of dO and v, and the walks of dq and dk; the rest where the
-  // gates want gradients.
-  int64_t o_decay = 0, o_hat = 0, v_hat = 0, o_scores = 0;
+  // Fused, by heads, backward: what prepare leaves of dO and v, and the walks of dq and dk; the rest where
+  // the gates want gradients.
+  int64_t o_decay = 0, o_hat = 0, v_hat = 0, query_scores = 0, key_scores = 0, query_factors = 0,
+          key_factors = 0;
   int64_t gradient_states = 0, gradient_decays = 0, gradient_chunks = 0, gradient_slots = 0;
   int64_t q_totals = 0, k_totals = 0, kept_states = 0, dots = 0, near = 0, diagonal = 0;
   int64_t bytes = 0;

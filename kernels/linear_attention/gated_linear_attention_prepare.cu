@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     if constexpr (BY_HEADS) {
       gates = gates_of_head<PANEL>(p.head_gates, span.first, kv_head, rows, in_panel, segment, shared.sums);
     } else {
-      gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride, rows,
-                                    in_panel, segment, shared.sums);
+      gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
+                                    rows, in_panel, segment, shared.sums);
     }
     // Also: the products of the previous 64 columns are done with shared.q and shared.k.
     const bool by_terms = __syncthreads_or(!gates.in_range());
@@ -264,7 +264,8 @@ void launch_prepare(const Chunked& chunked, Stream stream) {
   static const cudaError_t allowed =
       cudaFuncSetAttribute(prepare<FUSED, BY_HEADS>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
-  prepare<FUSED, BY_HEADS><<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked);
+  prepare<FUSED, BY_HEADS>
+      <<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked);
   SLUICE_CHECK_LAUNCH("gated_linear_attention prepare");
 }
 

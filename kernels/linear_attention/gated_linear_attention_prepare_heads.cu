@@ -1,8 +1,9 @@
-// What prepare does where heads decay as a whole. Then a chunk's scores are a product of rows as they are, times
-// e^(b_i - b_j), which is never above 1, and the hats are rows times a factor: nothing can leave the range of
-// floats. The same for dO and v in the places of q and k, for the gradients.
+// What prepare does where heads decay as a whole. Then a chunk's scores are a product of rows as they are,
+// times e^(b_i - b_j), which is never above 1, and the hats are rows times a factor: nothing can leave the
+// range of floats. The same for dO and v in the places of q and k, for the gradients.
 #include "core/cuda_check.h"
 #include "kernels/linear_attention/gated_linear_attention_chunk.cuh"
+#include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
 #include "kernels/linear_attention/gated_linear_attention_heads.h"
 
 namespace sluice::kernels::gla {
@@ -11,12 +12,16 @@ namespace {
 constexpr int THREADS = 256, STAGES = 3;
 constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES, STAGE_BYTES = 2 * PANEL_BYTES;
 constexpr int PIECES = PANEL_BYTES / 16;  // of a panel
+// Scores without their token's decay grow as that is small. A decay below e^-62 makes nothing of the state
+// that a float could hold beside the rest; there the factor stays, which keeps the scores in range.
+constexpr float LARGEST_DECAY = -90.0f;  // of two
 
 struct HeadShared {
   unsigned char stages[STAGES][STAGE_BYTES];
-  float b[CHUNK];           // running sums of the gates, in powers of two
-  float to_start[CHUNK];    // 2^b, times power
-  float to_end[CHUNK];      // 2^(bC - b)
+  float b[CHUNK];         // running sums of the gates, in powers of two
+  float to_start[CHUNK];  // 2^b, times power
+  float to_end[CHUNK];    // 2^(bC - b)
+  float total;
   float near[THREADS / 32];
 };
 
@@ -35,11 +40,25 @@ __device__ __forceinline__ uint4 scale_piece(const uint4& piece, float factor, u
   return make_uint4(to[0], to[1], to[2], to[3]);
 }
 
-// One block a chunk and head. GATED: the diagonal of the scores goes elsewhere, and with it the sum of the
-// scores' products with those of the queries and keys.
-template <bool GATED>
+// Scores, two neighbours at a time, rounded and what the rounding took off.
+__device__ __forceinline__ void store_scores(uint32_t* to, const float (&x)[2]) {
+  const uint32_t rounded = pack_bfloat16(x[0], x[1]);
+  const float2 back = unpack_bfloat16(rounded);
+  to[0] = rounded;
+  to[CHUNK * CHUNK / 2] = pack_bfloat16(x[0] - back.x, x[1] - back.y);
+}
+
+enum class Scores {
+  kPlain,
+  kGradients,  // GradientScores
+  kGated,      // with what the gates want
+};
+
+// One block a chunk and head.
+template <Scores SCORES>
 __global__ void __launch_bounds__(THREADS, 4)
-    prepare_heads(const __grid_constant__ Chunked p, const __grid_constant__ HeadGateSums gate) {
+    prepare_heads(const __grid_constant__ Chunked p, const __grid_constant__ GradientScores gradient) {
+  constexpr bool GATED = SCORES == Scores::kGated;
   extern __shared__ __align__(128) unsigned char memory[];
   HeadShared& shared = *reinterpret_cast<HeadShared*>(memory);
   const int64_t c = blockIdx.x / p.heads;
@@ -74,15 +93,28 @@ __global__ void __launch_bounds__(THREADS, 4)
       if (lane >= lanes) sum += before;
     }
     const float total = __shfl_sync(~0u, sum, 31);
-    shared.b[2 * lane] = sum - g[1], shared.b[2 * lane + 1] = sum;
+    const float sum_before = __shfl_up_sync(~0u, sum, 1);
+    const float b[2] = {(lane > 0 ? sum_before : 0.0f) + g[0], sum};
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const float b = e == 0 ? sum - g[1] : sum;
-      shared.to_start[2 * lane + e] = p.power * power_of_two(b);
-      shared.to_end[2 * lane + e] = power_of_two(total - b);
+      shared.b[2 * lane + e] = b[e];
+      shared.to_start[2 * lane + e] = p.power * power_of_two(b[e]);
+      shared.to_end[2 * lane + e] = power_of_two(total - b[e]);
     }
     const float decay = power_of_two(total);
     for (int i = lane; i < panels * PANEL; i += 32) p.decay[chunk_head * panels * PANEL + i] = decay;
+    if constexpr (SCORES != Scores::kPlain) {
+      float* of_queries = gradient.query_factors + chunk_head * ROW_FACTORS;
+      float* of_keys = gradient.key_factors + chunk_head * ROW_FACTORS;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int row = 2 * lane + e;
+        of_queries[row] = power_of_two(fmaxf(b[e], LARGEST_DECAY));
+        of_keys[row] = power_of_two(fmaxf(total - b[e], LARGEST_DECAY));
+      }
+      if (lane < ROW_FACTORS - CHUNK) of_queries[CHUNK + lane] = of_keys[CHUNK + lane] = decay;
+      if (lane == 0) shared.total = total;
+    }
   }
 
   const int row0 = (warp & 3) * 16, column0 = (warp >> 2) * 32;
@@ -99,11 +131,13 @@ __global__ void __launch_bounds__(THREADS, 4)
     for (int i = thread; i < PIECES; i += THREADS) {
       const int row = i / 8, place = i % 8;
       uint4 errors;
-      const uint4 q_piece = scale_piece(*reinterpret_cast<const uint4*>(stage + i * 16), shared.to_start[row], errors);
+      const uint4 q_piece =
+          scale_piece(*reinterpret_cast<const uint4*>(stage + i * 16), shared.to_start[row], errors);
       const int to_row = p.flipped ? CHUNK - 16 - (row & ~15) + (row & 15) : row;
       q_hat[to_row * 8 + place] = q_piece;
       if (!p.flipped && row < LOW) q_hat[(CHUNK + row) * 8 + place] = errors;
-      k_hat[i] = scale_piece(*reinterpret_cast<const uint4*>(stage + PANEL_BYTES + i * 16), shared.to_end[row], errors);
+      k_hat[i] = scale_piece(*reinterpret_cast<const uint4*>(stage + PANEL_BYTES + i * 16),
+                             shared.to_end[row], errors);
       if (row >= CHUNK - LOW) k_hat[i + LOW * 8] = errors;
     }
     if (column0 > row0 + 15) continue;  // above the diagonal
@@ -122,8 +156,10 @@ __global__ void __launch_bounds__(THREADS, 4)
     }
   }
 
-  uint32_t* rounded = reinterpret_cast<uint32_t*>(p.scores + chunk_head * 2 * CHUNK * CHUNK);
-  const uint32_t* others = reinterpret_cast<const uint32_t*>(gate.scores + (GATED ? chunk_head * 2 * CHUNK * CHUNK : 0));
+  const int64_t first_score = chunk_head * 2 * CHUNK * CHUNK;
+  const auto pairs_of = [&](auto* scores) {
+    return reinterpret_cast<uint32_t*>(const_cast<bfloat16*>(scores) + first_score);
+  };
   const int group = lane >> 2, pair = lane & 3;
   float near = 0.0f;
 #pragma unroll
@@ -133,24 +169,38 @@ __global__ void __launch_bounds__(THREADS, 4)
       const int row = row0 + group + 8 * half, column = column0 + 8 * t + 2 * pair;
       const int to_row = p.flipped ? CHUNK - 16 - 2 * row0 + row : row;
       const int at = to_row * CHUNK / 2 + ((column >> 3 ^ group) << 2) + pair;
-      float x[2];
-      float2 other = {};  // their scores: rounded, and what the rounding took off
+      const float b = shared.b[row];
+      float x[2], of_query[2], of_key[2];
+      float2 other = {};  // scores of the query and keys
       if constexpr (GATED) {
-        const float2 high = unpack_bfloat16(others[at]), low = unpack_bfloat16(others[CHUNK * CHUNK / 2 + at]);
+        const uint32_t* others = pairs_of(gradient.scores);
+        const float2 high = unpack_bfloat16(others[at]),
+                     low = unpack_bfloat16(others[CHUNK * CHUNK / 2 + at]);
         other = make_float2(high.x + low.x, high.y + low.y);
       }
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const float sum = p.power * sums[t][2 * half + e];
         const bool below = GATED ? column + e < row : column + e <= row;
-        if (GATED && column + e == row) gate.diagonal[chunk_head * CHUNK + row] = p.factor * sum;
-        if (GATED && below) near += sum * (e == 0 ? other.x : other.y);
-        x[e] = below ? sum * power_of_two(shared.b[row] - shared.b[column + e]) : 0.0f;
+        const float between = b - shared.b[column + e];
+        if constexpr (SCORES == Scores::kPlain) {
+          x[e] = below ? sum * power_of_two(between) : 0.0f;
+        } else {
+          of_query[e] = below ? sum * power_of_two(between - fmaxf(b, LARGEST_DECAY)) : 0.0f;
+          const float to_end = fmaxf(shared.total - shared.b[column + e], LARGEST_DECAY);
+          of_key[e] = below ? sum * power_of_two(between - to_end) : 0.0f;
+        }
+        if constexpr (GATED) {
+          if (column + e == row) gradient.diagonal[chunk_head * CHUNK + row] = p.factor * sum;
+          if (below) near += sum * (e == 0 ? other.x : other.y);
+        }
       }
-      const uint32_t pair_rounded = pack_bfloat16(x[0], x[1]);
-      const float2 back = unpack_bfloat16(pair_rounded);
-      rounded[at] = pair_rounded;
-      rounded[CHUNK * CHUNK / 2 + at] = pack_bfloat16(x[0] - back.x, x[1] - back.y);
+      if constexpr (SCORES == Scores::kPlain) {
+        store_scores(pairs_of(p.scores) + at, x);
+      } else {
+        store_scores(pairs_of(gradient.of_queries) + at, of_query);
+        store_scores(pairs_of(gradient.of_keys) + at, of_key);
+      }
     }
   }
   if constexpr (GATED) {
@@ -161,30 +211,34 @@ __global__ void __launch_bounds__(THREADS, 4)
     if (thread == 0) {
       float sum = 0.0f;
       for (int i = 0; i < THREADS / 32; ++i) sum += shared.near[i];
-      gate.near[chunk_head] = gate.factor * sum;
+      gradient.near[chunk_head] = gradient.factor * sum;
     }
   }
 }
 
-template <bool GATED>
-void launch_prepare(const Chunked& chunked, const HeadGateSums& gate, Stream stream) {
+template <Scores SCORES>
+void launch_prepare(const Chunked& chunked, const GradientScores& gradient, Stream stream) {
+  if (chunked.chunks == 0) return;
   constexpr int kBytes = static_cast<int>(sizeof(HeadShared));
   static const cudaError_t allowed =
-      cudaFuncSetAttribute(prepare_heads<GATED>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(prepare_heads<SCORES>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   SLUICE_CUDA_CHECK(allowed);
-  prepare_heads<GATED>
-      <<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked, gate);
+  prepare_heads<SCORES>
+      <<<static_cast<unsigned>(chunked.chunks * chunked.heads), THREADS, kBytes, stream>>>(chunked, gradient);
   SLUICE_CHECK_LAUNCH("gated_linear_attention prepare heads");
 }
 
 }  // namespace
 
-void prepare_chunks_of_heads(const Chunked& chunked, const HeadGateSums* gate, Stream stream) {
-  if (chunked.chunks == 0) return;
-  if (gate != nullptr) {
-    launch_prepare<true>(chunked, *gate, stream);
+void prepare_chunks_of_heads(const Chunked& chunked, Stream stream) {
+  launch_prepare<Scores::kPlain>(chunked, {}, stream);
+}
+
+void prepare_gradients_of_heads(const Chunked& swapped, const GradientScores& to, bool gated, Stream stream) {
+  if (gated) {
+    launch_prepare<Scores::kGated>(swapped, to, stream);
   } else {
-    launch_prepare<false>(chunked, HeadGateSums{}, stream);
+    launch_prepare<Scores::kGradients>(swapped, to, stream);
   }
 }
 

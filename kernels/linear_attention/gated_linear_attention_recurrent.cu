@@ -25,7 +25,7 @@ struct Recurrence {
   RowsOf<T> z, w, y, g;
   int gates_of_head;        // columns of g: as many as keys, or one for all of them
   const float* constant_g;  // [Hkv]; null, as g: no decay
-  int rows, columns;  // R, C
+  int rows, columns;        // R, C
   int heads, share, updates;
   bool reverse;
   float update_factor, factor;  // of z, of the sums

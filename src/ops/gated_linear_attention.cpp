@@ -253,7 +253,8 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
   }
   walk(chunk_states);
   if (!recorded) return {Variable(output), is_part ? Variable() : Variable(final_state)};
-  Saved saved{sizes, layout, q.value(), k.value(), v.value(), SavedTensor(g), constant_g, chunk_states, start, fold};
+  Saved saved{sizes,          layout,     q.value(),    k.value(), v.value(),
+              SavedTensor(g), constant_g, chunk_states, start,     fold};
   const auto results =
       Tape::record(kOp, {q, k, v, g, initial_state}, {output, is_part ? Tensor() : final_state},
                    [saved = std::move(saved)](BackwardContext& context) { backward(saved, context); });

@@ -23,7 +23,8 @@ namespace sluice::test {
 
 using Doubles = std::vector<double>;
 
-// What decays: each channel of a head by itself, a head as a whole, or a head as a whole the same at all tokens.
+// What decays: each channel of a head by itself, a head as a whole, or a head as a whole the same at all
+// tokens.
 enum class GlaDecay { kChannels, kHeads, kConstant };
 
 struct GlaCase {
@@ -34,11 +35,11 @@ struct GlaCase {
     return -std::log1p(std::exp(-x)) / 16;
   };
   GlaDecay decay = GlaDecay::kChannels;  // gate's channel is the kv head where heads decay as a whole
-  bool states = true;  // initial and final ones, and their gradients
-  bool d_o = true;     // a gradient comes in through o
-  int64_t shift = 0;   // of all slices in the rows, in elements
-  int64_t stride = 0;  // of the rows, 0: as wide as they must be and 8 more
-  double scale = 0;    // 0: K^-1/2
+  bool states = true;                    // initial and final ones, and their gradients
+  bool d_o = true;                       // a gradient comes in through o
+  int64_t shift = 0;                     // of all slices in the rows, in elements
+  int64_t stride = 0;                    // of the rows, 0: as wide as they must be and 8 more
+  double scale = 0;                      // 0: K^-1/2
   int64_t longest = 0;
   bool backward = true;
 
@@ -192,7 +193,8 @@ class GpuRun {
         chunks(arrays_.chunks);
     const DeviceArray<float> initial(arrays_.initial), d_final(arrays_.d_final);
     const bool constant = c.gate && c.decay == GlaDecay::kConstant;
-    const bool by_heads = c.gate && c.decay == GlaDecay::kHeads, by_channels = c.gate && !constant && !by_heads;
+    const bool by_heads = c.gate && c.decay == GlaDecay::kHeads,
+               by_channels = c.gate && !constant && !by_heads;
     const DeviceArray<float> constants(constant ? arrays_.g : Doubles{});
     const DeviceArray<float> final_state(arrays_.initial.size()), d_initial(arrays_.initial.size());
     kernels::GatedLinearAttentionForward<T> f;

@@ -63,10 +63,10 @@ void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
     if (!fused && std::is_same_v<T, float>) break;
     INFO((fused ? "any path" : "no fused path"));
     if (std::getenv("GLA_PRINT") != nullptr) {
-      const char* kind = !c.gate                            ? ", no decay"
-                         : c.decay == GlaDecay::kHeads      ? ", decay by heads"
+      const char* kind = !c.gate                          ? ", no decay"
+                         : c.decay == GlaDecay::kHeads    ? ", decay by heads"
                          : c.decay == GlaDecay::kConstant ? ", constant decay"
-                                                            : "";
+                                                          : "";
       std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld%s%s\n", sizeof(T) == 4 ? "float" : "bfloat16",
                   static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
                   static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
@@ -79,7 +79,7 @@ void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
 }
 
 inline GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_heads, int64_t key_size,
-                 int64_t value_size) {
+                        int64_t value_size) {
   GlaCase c;
   c.lengths = std::move(lengths);
   c.heads = heads, c.kv_heads = kv_heads, c.key_size = key_size, c.value_size = value_size;
@@ -87,6 +87,5 @@ inline GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_
 }
 
 inline const std::vector<int64_t> kPacked = {0, 15, 64, 0, 63, 1, 65, 200, 129, 0};
-
 
 }  // namespace sluice::test

@@ -1,4 +1,5 @@
-// Gated linear attention on the GPU where heads decay as a whole, by tokens or always the same, or not at all.
+// Gated linear attention on the GPU where heads decay as a whole, by tokens or always the same, or not at
+// all.
 #include "gpu/gated_linear_attention_check.h"
 
 namespace sluice::test {
@@ -19,7 +20,9 @@ GlaCase constant(GlaCase c) {
 // As RetNet has them: memories of 32 to 256 tokens.
 GlaCase slow(GlaCase c) {
   c.decay = GlaDecay::kConstant;
-  c.gate = [](double, int64_t, int64_t head) { return std::log(1 - std::exp2(-5.0 - static_cast<double>(head % 4))); };
+  c.gate = [](double, int64_t, int64_t head) {
+    return std::log(1 - std::exp2(-5.0 - static_cast<double>(head % 4)));
+  };
   return c;
 }
 GlaCase without(GlaCase c) {
@@ -36,7 +39,8 @@ void check_kinds(const GlaCase& c, const Limits& limits, const Limits& slow_limi
 
 }  // namespace
 
-TEST_CASE("bfloat16, heads decay as a whole: the model's head sizes within the errors of its gates", "[gla][decay]") {
+TEST_CASE("bfloat16, heads decay as a whole: the model's head sizes within the errors of its gates",
+          "[gla][decay]") {
   check_kinds<bfloat16>(of_sizes({1000, 536}, 2, 2, 128, 256), kBfloat16, kAnyGates);
   check_kinds<bfloat16>(of_sizes({512}, 1, 1, 256, 512), kBfloat16, kAnyGates);
   check<bfloat16>(slow(of_sizes({1000, 536}, 4, 4, 64, 128)), kAnyGates);
@@ -51,7 +55,8 @@ TEST_CASE("bfloat16, heads decay as a whole: packed sequences with empty ones", 
 
 TEST_CASE("bfloat16, heads decay as a whole: all lengths around a chunk", "[gla][decay]") {
   for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
-    check_kinds<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kAnyGates, kAnyGates, static_cast<uint64_t>(length));
+    check_kinds<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kAnyGates, kAnyGates,
+                          static_cast<uint64_t>(length));
     check<bfloat16>(by_heads(of_sizes({length}, 1, 1, 136, 512)), kAnyGates, static_cast<uint64_t>(length));
   }
 }

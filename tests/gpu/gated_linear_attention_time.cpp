@@ -162,9 +162,9 @@ void time_shape(int64_t key_size, int64_t value_size, Kind kind = Kind::kChannel
     });
     std::printf(
         "%sK %ld V %ld, %ld x %ld tokens, 4 heads: forward %.3f ms, forward + backward %.3f ms, %.0f MiB\n",
-        kNames[static_cast<int>(kind)],
-        static_cast<long>(key_size), static_cast<long>(value_size), static_cast<long>(16384 / length),
-        static_cast<long>(length), forward, both, static_cast<double>(timed.workspace_bytes()) / (1 << 20));
+        kNames[static_cast<int>(kind)], static_cast<long>(key_size), static_cast<long>(value_size),
+        static_cast<long>(16384 / length), static_cast<long>(length), forward, both,
+        static_cast<double>(timed.workspace_bytes()) / (1 << 20));
     std::fflush(stdout);
   }
 }

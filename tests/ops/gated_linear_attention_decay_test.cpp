@@ -113,8 +113,11 @@ TEST_CASE("gated_linear_attention refuses decays that do not fit") {
     ops::gated_linear_attention(Variable(inputs[0]), Variable(inputs[1]), Variable(inputs[2]), decay,
                                 Variable(inputs[4]), layout, attention_options(sizes));
   };
-  const auto zeros = [](const Shape& shape, DType dtype) { return Tensor::zeros(shape, dtype, Device::kCpu); };
-  CHECK_THROWS_WITH(with({{}, Variable(zeros({8, 6}, DType::kF32)), {}}), contains("expected g of shape [8, 2]"));
+  const auto zeros = [](const Shape& shape, DType dtype) {
+    return Tensor::zeros(shape, dtype, Device::kCpu);
+  };
+  CHECK_THROWS_WITH(with({{}, Variable(zeros({8, 6}, DType::kF32)), {}}),
+                    contains("expected g of shape [8, 2]"));
   CHECK_THROWS_WITH(with({{}, {}, zeros({8}, DType::kF32)}), contains("expected g of shape [2]"));
   CHECK_THROWS_WITH(with({{}, {}, zeros({2}, DType::kF64)}), contains("expected g as f32"));
   CHECK_THROWS_WITH(with({{}, Variable(inputs[3]), zeros({2}, DType::kF32)}), contains("decays of one kind"));
