@@ -27,7 +27,11 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
   const unsigned tile = index % tiles;
   const int v0 = static_cast<int>(tile) * VALUES, head = static_cast<int>(index / tiles % p.kv_heads);
   const int64_t slot = index / tiles / p.kv_heads;
-  const int walk_heads = p.kv_heads * PARTS, walk_head = head * PARTS + part;
+  // Of a slot's or chunk's states, counting parts.
+  const auto state_of = [&](int64_t of) {
+    const int64_t state = of * p.kv_heads + head;
+    return Shape::PARTS ? state * PARTS + part : state;
+  };
   Segment segment;
   if (!segment_of_slot(segment, p, w.segment_chunks, slot)) return;
   const bool is_last = segment.index == (w.reverse ? 0 : segment.segments - 1);
@@ -64,8 +68,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
       const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
       if (threadIdx.x == 0) {
         copy_shared_tiles<Shape>(stages + stage * Shape::STAGE_BYTES, full + 8 * stage, p, w,
-                                 (segment.first_chunk + chunk) * walk_heads + walk_head, block,
-                                 sharing_blocks);
+                                 state_of(segment.first_chunk + chunk), block, sharing_blocks);
       }
       copy_values(stages + stage * Shape::STAGE_BYTES + Shape::VALUE_PLACE,
                   values + chunk * CHUNK * w.values.stride, w.values.stride,
@@ -88,9 +91,9 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
         float decay = 1.0f;
 #pragma unroll 4
         for (int i = 0; i < segment.chunks; ++i) {
-          decay *= p.decay[((segment.first_chunk + i) * walk_heads + walk_head) * COLUMNS + key];
+          decay *= p.decay[state_of(segment.first_chunk + i) * COLUMNS + key];
         }
-        w.segment_decays[(slot * walk_heads + walk_head) * COLUMNS + key] = decay;
+        w.segment_decays[state_of(slot) * COLUMNS + key] = decay;
       }
     }
     sync_cluster();  // no block leaves while others arrive at its barriers
@@ -110,8 +113,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
   };
   const auto fragments_of = [&](int64_t s) {
     return reinterpret_cast<float4*>(w.segment_states) +
-           ((((s * walk_heads + walk_head) * tiles + tile) * 2 + warpgroup) * (COLUMNS / 8)) * 128 +
-           (threadIdx.x & 127);
+           (((state_of(s) * tiles + tile) * 2 + warpgroup) * (COLUMNS / 8)) * 128 + (threadIdx.x & 127);
   };
   float x[COLUMNS / 2] = {};
   if (MODE != WalkMode::kUpdate) {
@@ -126,7 +128,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
     for (int j = before; j > 0; --j) {
       const int64_t other = w.reverse ? slot + j : slot - j;
       const float4* from = fragments_of(other);
-      const float* decay = w.segment_decays + (other * walk_heads + walk_head) * COLUMNS + 2 * (lane & 3);
+      const float* decay = w.segment_decays + state_of(other) * COLUMNS + 2 * (lane & 3);
 #pragma unroll
       for (int t = 0; t < COLUMNS / 8; ++t) {
         const float4 add = from[t * 128];
@@ -146,7 +148,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
     const uint32_t values = stage + Shape::VALUE_PLACE + warpgroup * Shape::PANEL_BYTES;
     const int64_t chunk_head = (segment.first_chunk + chunk) * p.kv_heads + head;
     // Where the thread's part of this chunk's state lies, among the rows of X in all blocks.
-    [[maybe_unused]] const int64_t block_of_state = (chunk_head * PARTS + part) * tiles + tile;
+    [[maybe_unused]] const int64_t block_of_state = state_of(segment.first_chunk + chunk) * tiles + tile;
     if constexpr (Shape::GATED && MODE == WalkMode::kKeys) {
       const float dot = dot_with_state<Shape>(x, w.gradient.head_gate.states, block_of_state, warpgroup);
       if (lane == 0)
