@@ -116,6 +116,9 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
   const gla::Chunked chunked = chunked_of(p, plan);
   prepare_chunks_of_heads(chunked, p.stream);
+  const bool gated = p.d_head_g != nullptr;
+  const bool only_values = p.dq == nullptr && p.dk == nullptr && !gated;
+  gla::GradientWalks walks = {};
   if (p.dv != nullptr || p.d_initial_state != nullptr) {
     gla::FusedWalk values = fused_walk_of(p, plan);
     values.reverse = true;
@@ -124,10 +127,10 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
     values.start = {p.state_out, p.d_final_state, nullptr};
     values.end = {p.state_in, nullptr, p.d_initial_state};
     values.start_factor = 1.0f / chunked.factor, values.end_factor = chunked.factor;
-    walk_fused(chunked, values, p.stream);
+    walks.values = values, walks.together = plan.together && !only_values;
+    if (!walks.together) walk_fused(chunked, values, p.stream);
   }
-  const bool gated = p.d_head_g != nullptr;
-  if (p.dq == nullptr && p.dk == nullptr && !gated) return;
+  if (only_values) return;
   const gla::Chunked swapped = swapped_of(p, plan, chunked);
   gla::GradientScores scores = {};
   scores.of_queries = reinterpret_cast<bfloat16*>(workspace + plan.query_scores);
@@ -137,16 +140,15 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   scores.diagonal = floats(plan.diagonal), scores.near = floats(plan.near);
   prepare_gradients_of_heads(swapped, scores, gated, p.stream);
 
-  gla::FusedWalk queries = {};
-  queries.segment_chunks = plan.gradient_chunks, queries.slots = plan.gradient_slots;
+  gla::FusedWalk queries = fused_walk_of(p, plan);
   queries.segment_states = floats(plan.gradient_states);
   queries.segment_decays = floats(plan.gradient_decays);
   queries.gradient.head_gate.diagonal = scores.diagonal;
   queries.gradient.head_gate.states = workspace + plan.kept_states;
   gla::FusedWalk keys = queries;
-  const gla::Segmentation segments =
+  const gla::GradientSegmentation segments =
       gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
-  keys.segment_states += segments.state_elements / 2, keys.segment_decays += segments.decay_elements / 2;
+  keys.segment_states += segments.gradient_states / 2, keys.segment_decays += segments.gradient_decays / 2;
   queries.values = chunked.k, queries.hat = swapped.k_hat, queries.to = {p.dq, p.dq_stride};
   queries.start = {p.state_in, p.initial_state, nullptr}, queries.start_factor = 1.0f;
   queries.gradient.emit = swapped.q;
@@ -160,7 +162,8 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   keys.gradient.scores = scores.of_keys, keys.gradient.row_factors = scores.key_factors;
   keys.gradient.head_gate.own = chunked.k, keys.gradient.head_gate.other = chunked.q;
   keys.gradient.head_gate.totals = floats(plan.k_totals), keys.gradient.head_gate.dots = floats(plan.dots);
-  walk_fused_gradients(swapped, queries, keys, gated, p.stream);
+  walks.queries = queries, walks.keys = keys, walks.gated = gated;
+  walk_fused_gradients(chunked, swapped, walks, p.stream);
   if (!gated) return;
   gla::HeadGateGradient gradient = {};
   gradient.q_totals = floats(plan.q_totals), gradient.k_totals = floats(plan.k_totals);

@@ -69,35 +69,49 @@ bool has_fused_walk() {
 
 namespace {
 
-// heads: all that walk a sequence side by side, COLUMNS of X each.
-Segmentation segments_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t columns, int64_t rows) {
-  Segmentation s;
-  s.chunks = chunks + 1,
-  s.slots = sequences;  // more than any: an empty last sequence, too, begins in segment 0
-  const int64_t tiles = (rows + VALUES - 1) / VALUES, units = heads * tiles;
-  if (sequences * units * 4 >= kMultiprocessors * 3) return s;
+// Whether so many blocks fill three quarters of a GPU.
+bool fill(int64_t blocks) { return blocks * 4 >= kMultiprocessors * 3; }
+// Chunks of a segment where each chunk has `units` blocks, or 0: sequences as they are.
+int64_t segment_chunks(int64_t chunks, int64_t sequences, int64_t units) {
+  if (fill(sequences * units)) return 0;
   const int64_t segment =
       std::max<int64_t>((chunks * units + kMultiprocessors - 5) / (kMultiprocessors - 4), kLeastSegment);
-  if (segment * sequences >= chunks) return s;
-  s.chunks = segment, s.slots = chunks / segment + sequences;
-  s.state_elements = s.slots * units * VALUES * columns;
-  s.decay_elements = s.slots * heads * columns;
-  return s;
+  return segment * sequences < chunks ? segment : 0;
 }
+int64_t tiles_of(int64_t rows) { return (rows + VALUES - 1) / VALUES; }
 
 }  // namespace
 
 Segmentation segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
                              int64_t value_size) {
-  return segments_of(chunks, sequences, heads, padded_keys(key_size), value_size);
+  Segmentation s;
+  s.chunks = chunks + 1,
+  s.slots = sequences;  // more than any: an empty last sequence, too, begins in segment 0
+  const int64_t units = heads * tiles_of(value_size);
+  const int64_t segment = segment_chunks(chunks, sequences, units);
+  if (segment == 0) return s;
+  s.chunks = segment, s.slots = chunks / segment + sequences;
+  s.state_elements = s.slots * units * VALUES * padded_keys(key_size);
+  s.decay_elements = s.slots * heads * padded_keys(key_size);
+  return s;
 }
 
-Segmentation gradient_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
-                                      int64_t value_size, bool gated) {
-  const int64_t parts = value_parts(value_size);
-  Segmentation s = segments_of(chunks, sequences, heads * parts * (gated ? 1 : 2),
-                               value_panels(value_size) / parts * PANEL, key_size);
-  if (gated) s.state_elements *= 2, s.decay_elements *= 2;
+GradientSegmentation gradient_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads,
+                                              int64_t key_size, int64_t value_size, bool gated) {
+  GradientSegmentation s;
+  s.chunks = chunks + 1, s.slots = sequences;
+  const int64_t parts = value_parts(value_size), columns = value_panels(value_size) / parts * PANEL;
+  const int64_t value_units = heads * tiles_of(value_size), units = heads * parts * tiles_of(key_size);
+  // Gates make dk wait for dq.
+  s.together = !fill(sequences * value_units) || !fill(sequences * units * (gated ? 1 : 2));
+  if (!s.together) return s;
+  const int64_t segment = segment_chunks(chunks, sequences, gated ? units : value_units + 2 * units);
+  if (segment == 0) return s;
+  s.chunks = segment, s.slots = chunks / segment + sequences;
+  s.value_states = s.slots * value_units * VALUES * padded_keys(key_size);
+  s.value_decays = s.slots * heads * padded_keys(key_size);
+  s.gradient_states = 2 * s.slots * units * VALUES * columns;
+  s.gradient_decays = 2 * s.slots * heads * parts * columns;
   return s;
 }
 

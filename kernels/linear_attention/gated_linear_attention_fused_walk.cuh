@@ -25,12 +25,13 @@ inline constexpr int PRODUCERS = 128, CONSUMERS = 256;
 inline constexpr int EXCHANGE_WARPS = CONSUMERS / 32;
 
 // X has COLUMNS columns; there may be less. PARTS: the columns of two blocks make one state, and what they
-// emit is the sum of both. GATED: with HeadGateWalk.
-template <int COLUMNS_, WalkMode MODE_, bool PARTS_ = false, bool GATED_ = false>
+// emit is the sum of both. GATED: with HeadGateWalk. ALONE: a block shares no tiles with another of its
+// cluster.
+template <int COLUMNS_, WalkMode MODE_, bool PARTS_ = false, bool GATED_ = false, bool ALONE_ = PARTS_>
 struct WalkShape {
   static constexpr WalkMode MODE = MODE_;
   static constexpr int COLUMNS = COLUMNS_;
-  static constexpr bool PARTS = PARTS_, GATED = GATED_;
+  static constexpr bool PARTS = PARTS_, GATED = GATED_, ALONE = ALONE_;
   // Whether rows of X are keys.
   static constexpr bool OF_KEYS = MODE == WalkMode::kQueries || MODE == WalkMode::kKeys;
   static constexpr bool EMITS = OF_KEYS || MODE == WalkMode::kOutput || MODE == WalkMode::kValues;
@@ -106,7 +107,7 @@ __device__ __forceinline__ void copy_shared_tiles(uint32_t stage, uint32_t barri
                                                   int blocks) {
   barrier_arrive_for_bytes(barrier, Shape::SHARED_BYTES);
   const auto copy = [&](int turn, int place, const void* from, int bytes) {
-    if (Shape::PARTS || blocks == 1) {
+    if (Shape::ALONE || blocks == 1) {
       copy_bulk(stage + place, from, bytes, barrier);
     } else if (turn % 2 == block) {
       copy_bulk_to_cluster(stage + place, from, bytes, barrier, 3);

@@ -48,12 +48,6 @@ struct FusedWalk {
   float* segment_decays;
 };
 
-// Two walks of one form in one launch, so that they fill a GPU together.
-struct FusedWalks {
-  FusedWalk walks[2];
-  unsigned blocks;  // of each
-};
-
 // Chunks of a segment, such that the GPU is filled; all of them where sequences alone do that.
 struct Segmentation {
   int64_t chunks = 0, slots = 0;
@@ -73,14 +67,26 @@ inline constexpr int FUSED_GRADIENTS_LARGEST_VALUES = 512;
 inline int value_parts(int64_t value_size) { return value_size > 256 ? 2 : 1; }
 // Panels of 64 values of all of them.
 inline int value_panels(int64_t value_size) { return value_size > 256 ? 8 : value_size > 128 ? 4 : 2; }
-Segmentation gradient_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
-                                      int64_t value_size, bool gated);
+// Segments of all walks of backward, with room for the states of both of dq and dk together.
+struct GradientSegmentation {
+  int64_t chunks = 0, slots = 0;
+  // Whether dv's walk, too, is in the launch of the others: alone it, or they, would not fill a GPU.
+  bool together = false;
+  int64_t value_states = 0, value_decays = 0, gradient_states = 0, gradient_decays = 0;  // floats
+};
+GradientSegmentation gradient_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads,
+                                              int64_t key_size, int64_t value_size, bool gated);
 struct HeadGateElements {
   int64_t totals, states, dots;
 };
 HeadGateElements head_gate_elements(int64_t chunks, int64_t heads, int64_t key_size, int64_t value_size);
-// dq and dk; `gated`: and what head_gate names.
-void walk_fused_gradients(const Chunked& chunked, const FusedWalk& queries, const FusedWalk& keys, bool gated,
+struct GradientWalks {
+  FusedWalk queries, keys;
+  FusedWalk values;  // dv's, of the Chunked that is not swapped, where `together`
+  bool together;
+  bool gated;  // and what head_gate names
+};
+void walk_fused_gradients(const Chunked& chunked, const Chunked& swapped, const GradientWalks& walks,
                           Stream stream);
 // One walk: forward emits o, and without `to` stores the states; in reverse, dv and states.
 void walk_fused(const Chunked& chunked, const FusedWalk& walk, Stream stream);

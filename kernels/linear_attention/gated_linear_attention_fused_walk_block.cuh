@@ -37,7 +37,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
   const bool is_last = segment.index == (w.reverse ? 0 : segment.segments - 1);
   if (MODE == WalkMode::kUpdate && is_last) return;
   const int block = block_of_cluster(), cluster_blocks = blocks_of_cluster();
-  const int sharing_blocks = Shape::PARTS ? 1 : cluster_blocks;
+  const int sharing_blocks = Shape::ALONE ? 1 : cluster_blocks;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shape::STAGES; ++i) {
       barrier_init(full + 8 * i, PRODUCERS / 32 + 1);
@@ -245,7 +245,7 @@ __device__ __forceinline__ void walk_block(const Chunked& p, const FusedWalk& w,
     }
     wgmma_wait<0>();
     pin_registers(x);
-    if constexpr (Shape::PARTS) {
+    if constexpr (Shape::ALONE) {
       if (lane == 0) barrier_arrive(empty + 8 * in_ring);
     } else {
       if (lane < cluster_blocks) barrier_arrive_at(empty + 8 * in_ring, lane);

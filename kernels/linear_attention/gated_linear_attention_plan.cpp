@@ -105,17 +105,10 @@ void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAtt
   const int64_t chunk_heads = p.chunks * p.heads;
   Parts parts;
   const auto hats = [&](int64_t panels) { return parts.next(chunk_heads * panels * gla::HAT_ROWS * 64, 2); };
-  const auto place_segments = [&](const gla::Segmentation& segments, int64_t& states, int64_t& decays) {
-    states = parts.next(segments.state_elements, 4), decays = parts.next(segments.decay_elements, 4);
-  };
   const int64_t key_panels = gla::fused_panels(p.key_size), value_panels = gla::value_panels(p.value_size);
   plan.decay = parts.next(chunk_heads * key_panels * 64, 4);
   plan.q_hat = hats(key_panels), plan.k_hat = hats(key_panels);
   plan.scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  gla::Segmentation segments = gla::segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size);
-  plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
-  place_segments(segments, plan.segment_states, plan.segment_decays);
-
   const bool gated = p.d_head_g != nullptr;
   plan.o_decay = parts.next(chunk_heads * value_panels * 64, 4);
   plan.o_hat = hats(value_panels), plan.v_hat = hats(value_panels);
@@ -123,9 +116,14 @@ void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAtt
   plan.key_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
   plan.query_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
   plan.key_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
-  segments = gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
-  plan.gradient_chunks = segments.chunks, plan.gradient_slots = segments.slots;
-  place_segments(segments, plan.gradient_states, plan.gradient_decays);
+  const gla::GradientSegmentation segments =
+      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
+  plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
+  plan.together = segments.together;
+  plan.segment_states = parts.next(segments.value_states, 4);
+  plan.segment_decays = parts.next(segments.value_decays, 4);
+  plan.gradient_states = parts.next(segments.gradient_states, 4);
+  plan.gradient_decays = parts.next(segments.gradient_decays, 4);
   if (gated) {
     const gla::HeadGateElements elements =
         gla::head_gate_elements(p.chunks, p.heads, p.key_size, p.value_size);

@@ -28,7 +28,8 @@ struct GatedLinearAttentionPlan {
   // the gates want gradients.
   int64_t o_decay = 0, o_hat = 0, v_hat = 0, query_scores = 0, key_scores = 0, query_factors = 0,
           key_factors = 0;
-  int64_t gradient_states = 0, gradient_decays = 0, gradient_chunks = 0, gradient_slots = 0;
+  int64_t gradient_states = 0, gradient_decays = 0;
+  bool together = false;  // the walks in one launch
   int64_t q_totals = 0, k_totals = 0, kept_states = 0, dots = 0, near = 0, diagonal = 0;
   int64_t bytes = 0;
 
