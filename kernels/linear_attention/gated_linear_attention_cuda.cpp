@@ -62,11 +62,7 @@ gla::FusedWalk fused_walk_of(const Params& p, const GatedLinearAttentionPlan& pl
 void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.flipped = true;
-  if (plan.by_heads) {
-    prepare_chunks_of_heads(chunked, p.stream);
-  } else {
-    prepare_chunks(chunked, p.stream);
-  }
+  prepare_chunks(chunked, p.stream);
   gla::FusedWalk walk = fused_walk_of(p, plan);
   walk.values = chunked.v, walk.hat = chunked.k_hat, walk.emit_hat = chunked.q_hat;
   walk.to = {p.o, p.o_stride};
@@ -95,82 +91,103 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
 }
 
-// dO and v in the places of q and k, for the walks that emit dq and dk.
-gla::Chunked swapped_of(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan,
-                        const gla::Chunked& chunked) {
+// A walk over q's or dq's, k's or dk's heads. Its rows and where it ends are the caller's.
+template <class Params>
+gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan, bool of_keys,
+                           bool reverse) {
   char* workspace = static_cast<char*>(p.workspace);
-  gla::Chunked swapped = chunked;
-  swapped.key_size = chunked.value_size, swapped.value_size = chunked.key_size;
-  swapped.power = 1.0f, swapped.factor = chunked.scale;
-  swapped.q = {p.d_o, p.d_o_stride}, swapped.k = chunked.v;
-  swapped.decay = reinterpret_cast<float*>(workspace + plan.o_decay);
-  swapped.q_hat = reinterpret_cast<bfloat16*>(workspace + plan.o_hat);
-  swapped.k_hat = reinterpret_cast<bfloat16*>(workspace + plan.v_hat);
-  swapped.panels = gla::value_panels(p.value_size);
-  return swapped;
+  const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
+  gla::HeadWalk walk = {};
+  walk.of_keys = of_keys, walk.reverse = reverse;
+  walk.rows = static_cast<int>(of_keys ? p.key_size : p.value_size);
+  walk.columns = static_cast<int>(of_keys ? p.value_size : p.key_size);
+  const int64_t scores = !of_keys ? plan.scores : reverse ? plan.key_scores : plan.query_scores;
+  walk.scores = reinterpret_cast<const bfloat16*>(workspace + scores);
+  walk.factors = floats(reverse ? plan.reverse_factors : plan.forward_factors);
+  walk.factor = static_cast<float>(p.scale);
+  walk.start_factor = walk.end_factor = 1.0f;
+  walk.segment_chunks = plan.segment_chunks, walk.slots = plan.segment_slots;
+  walk.segment_states = floats(!of_keys  ? plan.segment_states
+                               : reverse ? plan.key_states
+                                         : plan.query_states);
+  walk.segment_decays = floats(!of_keys  ? plan.segment_decays
+                               : reverse ? plan.key_decays
+                                         : plan.query_decays);
+  return walk;
 }
 
-// Heads that decay as a whole: four walks in all, and no states in memory but for the gates' gradient.
+void run_by_heads(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
+  char* workspace = static_cast<char*>(p.workspace);
+  const gla::Chunked chunked = chunked_of(p, plan);
+  gla::HeadScores scores = {};
+  scores.queries = chunked.q, scores.keys = chunked.k, scores.size = chunked.key_size;
+  scores.of_queries = reinterpret_cast<bfloat16*>(workspace + plan.scores);
+  scores.forward_factors = reinterpret_cast<float*>(workspace + plan.forward_factors);
+  scores_of_heads(chunked, scores, p.stream);
+  gla::HeadWalk output = head_walk_of(p, plan, false, false);
+  output.values = chunked.v, output.hat = chunked.k, output.emit = chunked.q;
+  output.to = {p.o, p.o_stride};
+  output.start = {p.state_in, p.initial_state, nullptr}, output.end = {p.state_out, nullptr, p.final_state};
+  walk_heads(chunked, output, p.stream);
+}
+
+// Four walks in all, counting o's, and no states in memory but for the gates' gradient.
 void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   char* workspace = static_cast<char*>(p.workspace);
   const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
+  const auto scores_at = [&](int64_t first) { return reinterpret_cast<bfloat16*>(workspace + first); };
   const gla::Chunked chunked = chunked_of(p, plan);
-  prepare_chunks_of_heads(chunked, p.stream);
-  const bool gated = p.d_head_g != nullptr;
-  const bool only_values = p.dq == nullptr && p.dk == nullptr && !gated;
-  gla::GradientWalks walks = {};
-  if (p.dv != nullptr || p.d_initial_state != nullptr) {
-    gla::FusedWalk values = fused_walk_of(p, plan);
-    values.reverse = true;
-    values.values = {p.d_o, p.d_o_stride}, values.hat = chunked.q_hat, values.emit_hat = chunked.k_hat;
-    values.to = {p.dv, p.dv_stride};
-    values.start = {p.state_out, p.d_final_state, nullptr};
-    values.end = {p.state_in, nullptr, p.d_initial_state};
-    values.start_factor = 1.0f / chunked.factor, values.end_factor = chunked.factor;
-    walks.values = values, walks.together = plan.together && !only_values;
-    if (!walks.together) walk_fused(chunked, values, p.stream);
+  const gla::Rows d_o = {p.d_o, p.d_o_stride};
+  gla::HeadWalks walks = {};
+  walks.gated = p.d_head_g != nullptr;
+  walks.gradients_wanted = p.dq != nullptr || p.dk != nullptr || walks.gated;
+  walks.values_wanted = p.dv != nullptr || p.d_initial_state != nullptr;
+  gla::HeadScores scores = {};
+  scores.queries = chunked.q, scores.keys = chunked.k, scores.size = chunked.key_size;
+  scores.of_keys = scores_at(plan.scores);
+  scores.forward_factors = floats(plan.forward_factors),
+  scores.reverse_factors = floats(plan.reverse_factors);
+  scores_of_heads(chunked, scores, p.stream);
+  if (walks.gradients_wanted) {
+    gla::HeadScores d_scores = {};
+    d_scores.queries = d_o, d_scores.keys = chunked.v, d_scores.size = chunked.value_size;
+    d_scores.of_queries = scores_at(plan.query_scores), d_scores.of_keys = scores_at(plan.key_scores);
+    if (walks.gated) {
+      d_scores.others = scores.of_keys;
+      d_scores.diagonal = floats(plan.diagonal), d_scores.near = floats(plan.near);
+    }
+    scores_of_heads(chunked, d_scores, p.stream);
   }
-  if (only_values) return;
-  const gla::Chunked swapped = swapped_of(p, plan, chunked);
-  gla::GradientScores scores = {};
-  scores.of_queries = reinterpret_cast<bfloat16*>(workspace + plan.query_scores);
-  scores.of_keys = reinterpret_cast<bfloat16*>(workspace + plan.key_scores);
-  scores.query_factors = floats(plan.query_factors), scores.key_factors = floats(plan.key_factors);
-  scores.scores = chunked.scores, scores.factor = chunked.factor;
-  scores.diagonal = floats(plan.diagonal), scores.near = floats(plan.near);
-  prepare_gradients_of_heads(swapped, scores, gated, p.stream);
 
-  gla::FusedWalk queries = fused_walk_of(p, plan);
-  queries.segment_states = floats(plan.gradient_states);
-  queries.segment_decays = floats(plan.gradient_decays);
-  queries.gradient.head_gate.diagonal = scores.diagonal;
-  queries.gradient.head_gate.states = workspace + plan.kept_states;
-  gla::FusedWalk keys = queries;
-  const gla::GradientSegmentation segments =
-      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
-  keys.segment_states += segments.gradient_states / 2, keys.segment_decays += segments.gradient_decays / 2;
-  queries.values = chunked.k, queries.hat = swapped.k_hat, queries.to = {p.dq, p.dq_stride};
-  queries.start = {p.state_in, p.initial_state, nullptr}, queries.start_factor = 1.0f;
-  queries.gradient.emit = swapped.q;
-  queries.gradient.scores = scores.of_queries, queries.gradient.row_factors = scores.query_factors;
-  queries.gradient.head_gate.own = chunked.q, queries.gradient.head_gate.other = chunked.k;
-  queries.gradient.head_gate.totals = floats(plan.q_totals);
-  keys.reverse = true;
-  keys.values = chunked.q, keys.hat = swapped.q_hat, keys.to = {p.dk, p.dk_stride};
-  keys.start = {p.state_out, p.d_final_state, nullptr}, keys.start_factor = 1.0f / chunked.scale;
-  keys.gradient.emit = swapped.k;
-  keys.gradient.scores = scores.of_keys, keys.gradient.row_factors = scores.key_factors;
-  keys.gradient.head_gate.own = chunked.k, keys.gradient.head_gate.other = chunked.q;
-  keys.gradient.head_gate.totals = floats(plan.k_totals), keys.gradient.head_gate.dots = floats(plan.dots);
-  walks.queries = queries, walks.keys = keys, walks.gated = gated;
-  walk_fused_gradients(chunked, swapped, walks, p.stream);
-  if (!gated) return;
+  walks.values = head_walk_of(p, plan, false, true);
+  walks.values.values = d_o, walks.values.hat = chunked.q, walks.values.emit = chunked.k;
+  walks.values.to = {p.dv, p.dv_stride};
+  walks.values.start = {p.state_out, p.d_final_state, nullptr};
+  walks.values.end = {p.state_in, nullptr, p.d_initial_state};
+  walks.values.start_factor = 1.0f / chunked.scale, walks.values.end_factor = chunked.scale;
+  walks.queries = head_walk_of(p, plan, true, false);
+  walks.queries.values = chunked.k, walks.queries.hat = chunked.v, walks.queries.emit = d_o;
+  walks.queries.to = {p.dq, p.dq_stride};
+  walks.queries.start = {p.state_in, p.initial_state, nullptr};
+  walks.keys = head_walk_of(p, plan, true, true);
+  walks.keys.values = chunked.q, walks.keys.hat = d_o, walks.keys.emit = chunked.v;
+  walks.keys.to = {p.dk, p.dk_stride};
+  walks.keys.start = {p.state_out, p.d_final_state, nullptr};
+  walks.keys.start_factor = 1.0f / chunked.scale;
+  if (!walks.gated) return walk_heads_backward(chunked, walks, p.stream);
+
+  const float* diagonal = floats(plan.diagonal);
+  void* states = workspace + plan.kept_states;
+  walks.queries.head_gate = {chunked.q, chunked.k, diagonal, floats(plan.q_totals), states, nullptr};
+  walks.keys.head_gate = {chunked.k, chunked.q, diagonal, floats(plan.k_totals), states, floats(plan.dots)};
+  walk_heads_backward(chunked, walks, p.stream);
   gla::HeadGateGradient gradient = {};
   gradient.q_totals = floats(plan.q_totals), gradient.k_totals = floats(plan.k_totals);
-  gradient.near = scores.near, gradient.dots = floats(plan.dots), gradient.decay = swapped.decay;
+  gradient.near = floats(plan.near), gradient.dots = floats(plan.dots);
+  gradient.factors = floats(plan.forward_factors);
   const gla::HeadGateElements elements = gla::head_gate_elements(1, 1, p.key_size, p.value_size);
   gradient.groups = static_cast<int>(elements.totals / gla::CHUNK);
-  gradient.dots_each = static_cast<int>(elements.dots), gradient.decays_each = swapped.panels * 64;
+  gradient.dots_each = static_cast<int>(elements.dots);
   gradient.to = {p.d_head_g, p.d_head_g_stride};
   gradient_of_head_gates(chunked, gradient, p.stream);
 }
@@ -229,7 +246,7 @@ void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
   }
   if (plan.path == Path::kStep) return gla::run_step(p);
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (plan.path == Path::kFused) return run_fused(p, plan);
+    if (plan.path == Path::kFused) return plan.by_heads ? run_by_heads(p, plan) : run_fused(p, plan);
     if (plan.path == Path::kChunked) return run_chunked(p, plan);
   }
   gla::run_recurrence(p);

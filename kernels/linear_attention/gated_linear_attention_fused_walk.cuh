@@ -15,50 +15,31 @@ enum class WalkMode {
   kStates,  // stores the state
   kOutput,  // emits o
   kValues,  // emits dv and stores the state
-  // With keys as rows of X and values as columns, for heads that decay as a whole:
-  kQueries,  // emits dq
-  kKeys,     // in reverse, emits dk
 };
 
 inline constexpr int VALUES = FUSED_WALK_VALUES;  // rows of X a block carries, half of them a warpgroup
 inline constexpr int PRODUCERS = 128, CONSUMERS = 256;
-inline constexpr int EXCHANGE_WARPS = CONSUMERS / 32;
 
-// X has COLUMNS columns; there may be less. PARTS: the columns of two blocks make one state, and what they
-// emit is the sum of both. GATED: with HeadGateWalk. ALONE: a block shares no tiles with another of its
-// cluster.
-template <int COLUMNS_, WalkMode MODE_, bool PARTS_ = false, bool GATED_ = false, bool ALONE_ = PARTS_>
+// X^T has KEYS columns; K may be less.
+template <int KEYS, WalkMode MODE>
 struct WalkShape {
-  static constexpr WalkMode MODE = MODE_;
-  static constexpr int COLUMNS = COLUMNS_;
-  static constexpr bool PARTS = PARTS_, GATED = GATED_, ALONE = ALONE_;
-  // Whether rows of X are keys.
-  static constexpr bool OF_KEYS = MODE == WalkMode::kQueries || MODE == WalkMode::kKeys;
-  static constexpr bool EMITS = OF_KEYS || MODE == WalkMode::kOutput || MODE == WalkMode::kValues;
+  static constexpr bool EMITS = MODE == WalkMode::kOutput || MODE == WalkMode::kValues;
   static constexpr bool STORES = MODE == WalkMode::kStates || MODE == WalkMode::kValues;
-  static constexpr bool REVERSED = MODE == WalkMode::kValues || MODE == WalkMode::kKeys;
   // Whether tokens of what it emits come in flipped blocks: add_scored_values.
   static constexpr bool FLIPPED = MODE == WalkMode::kOutput;
-  static constexpr int PANELS = COLUMNS / PANEL;
+  static constexpr int PANELS = KEYS / PANEL;
   static constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES, HAT_PANEL_BYTES = HAT_ROWS * PANEL_ROW_BYTES;
-  // Of two parts, each brings one of the scores' two.
-  static constexpr int SCORES = PARTS ? 1 : 2;
-  // A stage: hat of the update, W, decays; where the walk emits, the other hat and the scores.
+  // A stage: hat of the update, W, decays; where the walk emits, the other hat and both parts of the scores.
   static constexpr int VALUE_PLACE = PANELS * HAT_PANEL_BYTES;
   static constexpr int DECAY_PLACE = VALUE_PLACE + VALUES / PANEL * PANEL_BYTES;
   static constexpr int EMIT_PLACE = DECAY_PLACE + 1024;
   static constexpr int SCORE_PLACE = EMIT_PLACE + PANELS * PANEL_BYTES;
-  static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + SCORES * PANEL_BYTES : EMIT_PLACE;
-  static constexpr int DECAY_BYTES = 4 * (OF_KEYS ? ROW_FACTORS : COLUMNS);
-  static constexpr int SHARED_BYTES = STAGE_BYTES - 1024 + DECAY_BYTES - VALUES / PANEL * PANEL_BYTES -
-                                      (OF_KEYS ? PANELS * PANEL_BYTES : 0);  // in bulk copies
-  // Two places for sums of the other part, which it writes in turn.
-  static constexpr int EXCHANGE_BYTES = PARTS && EMITS ? 2 * CONSUMERS * CHUNK : 0;
+  static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + 2 * PANEL_BYTES : EMIT_PLACE;
+  static constexpr int SHARED_BYTES =
+      STAGE_BYTES - 1024 + KEYS * 4 - VALUES / PANEL * PANEL_BYTES;  // beside W
   static constexpr int FIT = 225 * 1024 / STAGE_BYTES, STAGES = FIT < 4 ? FIT : 4;
-  static constexpr int EXCHANGE_PLACE = STAGES * STAGE_BYTES;
-  static constexpr int BARRIER_PLACE = EXCHANGE_PLACE + EXCHANGE_BYTES;
-  static constexpr int BYTES = BARRIER_PLACE + 16 * STAGES + (EXCHANGE_BYTES > 0 ? 16 * EXCHANGE_WARPS : 0);
-  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && DECAY_BYTES <= 1024 && BYTES <= 227 * 1024);
+  static constexpr int BYTES = STAGES * STAGE_BYTES + 16 * STAGES;
+  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && KEYS * 4 <= 1024);
 };
 
 // A block's part of a sequence: chunks [first, first + count) of all, the index-th segment of `segments`.
@@ -99,15 +80,16 @@ __device__ __forceinline__ bool segment_of_slot(Segment& segment, const Chunked&
   return true;
 }
 
-// A chunk's tiles that all rows of X share, as prepare left them, into a stage: by one thread of each of the
-// cluster's blocks, which copy every other tile, each to all. chunk_head: also counts parts.
-template <class Shape>
+// A chunk's tiles that all values share, as prepare left them, into a stage: by one thread of each of the
+// cluster's blocks, which copy every other tile, each to all.
+template <int KEYS, WalkMode MODE>
 __device__ __forceinline__ void copy_shared_tiles(uint32_t stage, uint32_t barrier, const Chunked& p,
                                                   const FusedWalk& w, int64_t chunk_head, int block,
                                                   int blocks) {
+  using Shape = WalkShape<KEYS, MODE>;
   barrier_arrive_for_bytes(barrier, Shape::SHARED_BYTES);
   const auto copy = [&](int turn, int place, const void* from, int bytes) {
-    if (Shape::ALONE || blocks == 1) {
+    if (blocks == 1) {
       copy_bulk(stage + place, from, bytes, barrier);
     } else if (turn % 2 == block) {
       copy_bulk_to_cluster(stage + place, from, bytes, barrier, 3);
@@ -117,29 +99,24 @@ __device__ __forceinline__ void copy_shared_tiles(uint32_t stage, uint32_t barri
 #pragma unroll
   for (int i = 0; i < Shape::PANELS; ++i) {
     const int64_t at = (chunk_head * Shape::PANELS + i) * HAT;
-    if constexpr (Shape::EMITS && !Shape::OF_KEYS)
+    if constexpr (Shape::EMITS)
       copy(i, Shape::EMIT_PLACE + i * Shape::PANEL_BYTES, w.emit_hat + at, Shape::PANEL_BYTES);
     copy(i + 1, i * Shape::HAT_PANEL_BYTES, w.hat + at, Shape::HAT_PANEL_BYTES);
   }
   if constexpr (Shape::EMITS) {
 #pragma unroll
-    for (int i = 0; i < Shape::SCORES; ++i) {
-      const bfloat16* scores = Shape::OF_KEYS ? w.gradient.scores : p.scores;
-      copy(i, Shape::SCORE_PLACE + i * Shape::PANEL_BYTES,
-           scores + (chunk_head * Shape::SCORES + i) * CHUNK * CHUNK, Shape::PANEL_BYTES);
+    for (int i = 0; i < 2; ++i) {
+      copy(i, Shape::SCORE_PLACE + i * Shape::PANEL_BYTES, p.scores + (chunk_head * 2 + i) * CHUNK * CHUNK,
+           Shape::PANEL_BYTES);
     }
   }
-  const float* decay = Shape::OF_KEYS
-                           ? w.gradient.row_factors + chunk_head / (Shape::PARTS ? 2 : 1) * ROW_FACTORS
-                           : p.decay + chunk_head * Shape::COLUMNS;
-  copy_bulk(stage + Shape::DECAY_PLACE, decay, Shape::DECAY_BYTES, barrier);
+  copy_bulk(stage + Shape::DECAY_PLACE, p.decay + chunk_head * KEYS, KEYS * 4, barrier);
 }
-// Its rows of W, by the producers; or others.
-template <int COLUMNS = VALUES>
+// Its rows of W, by the producers.
 __device__ __forceinline__ void copy_values(uint32_t tile, const bfloat16* values, int64_t stride, int rows,
                                             int columns) {
 #pragma unroll
-  for (int i = 0; i < COLUMNS / PANEL; ++i) {
+  for (int i = 0; i < VALUES / PANEL; ++i) {
     copy_panel<CHUNK, PRODUCERS>(tile + i * CHUNK * PANEL_ROW_BYTES, values + i * PANEL, stride, rows,
                                  columns - i * PANEL);
   }
@@ -203,7 +180,7 @@ __device__ __forceinline__ void store_panel(const uint32_t (&a)[4][4], uint4* to
                             transpose_tile(a[k][3]));
   }
 }
-// Panel by panel, X decays, by columns or as a whole.
+// Panel by panel, X decays.
 template <int COUNT>
 __device__ __forceinline__ void decay_panel(float (&x)[COUNT], const float* decay, int panel) {
 #pragma unroll
@@ -213,24 +190,18 @@ __device__ __forceinline__ void decay_panel(float (&x)[COUNT], const float* deca
   }
 }
 
-template <int COUNT>
-__device__ __forceinline__ void decay_panel(float (&x)[COUNT], float decay, int panel) {
-#pragma unroll
-  for (int i = 32 * panel; i < 32 * panel + 32; ++i) x[i] *= decay;
-}
-
 // out += values^T P^T (both parts of P), or values^T P: 16 tokens of values, and of P's columns or rows,
 // where it is not zero. out's blocks of 16 tokens are flipped in the first case, so that these sums are the
-// first in either; or, where they are not, zeros are added too.
-template <class Shape, int STEP>
+// first in either.
+template <bool TRANSPOSED, int STEP>
 __device__ __forceinline__ void add_scored_values(float (&out)[CHUNK / 2], uint32_t values, uint32_t scores) {
-  constexpr int COUNT = Shape::REVERSED ? 16 * STEP + 16 : Shape::FLIPPED ? CHUNK - 16 * STEP : CHUNK;
+  constexpr int COUNT = TRANSPOSED ? 16 * STEP + 16 : CHUNK - 16 * STEP;
   float(&part)[COUNT / 2] = reinterpret_cast<float(&)[COUNT / 2]>(out);
   const uint64_t a = wgmma_tile_along_rows(values + 16 * STEP * PANEL_ROW_BYTES, 0);
 #pragma unroll
-  for (int i = 0; i < Shape::SCORES; ++i) {
+  for (int i = 0; i < 2; ++i) {
     const uint32_t tile = scores + i * CHUNK * PANEL_ROW_BYTES;
-    if constexpr (Shape::REVERSED) {
+    if constexpr (TRANSPOSED) {
       wgmma<1>(part, a, wgmma_tile_along_rows(tile + 16 * STEP * PANEL_ROW_BYTES, 0));
     } else {
       wgmma<0>(part, a, wgmma_tile_along_columns(tile + 32 * STEP));
@@ -238,14 +209,14 @@ __device__ __forceinline__ void add_scored_values(float (&out)[CHUNK / 2], uint3
   }
 }
 
-// Visits a thread's elements of X inside [rows, columns]: visit(i, row, column), rows from row0 on.
+// Visits a thread's elements of X^T inside [V, K]: visit(i, value, key), values from v0 on.
 template <int COUNT, class Visit>
-__device__ __forceinline__ void visit_state(int row0, int rows, int columns, const Visit& visit) {
+__device__ __forceinline__ void visit_state(int v0, int V, int K, const Visit& visit) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) {
-    const int row = row0 + (lane >> 2) + 8 * (i >> 1 & 1), column = 8 * (i >> 2) + 2 * (lane & 3) + (i & 1);
-    if (row < rows && column < columns) visit(i, row, column);
+    const int value = v0 + (lane >> 2) + 8 * (i >> 1 & 1), key = 8 * (i >> 2) + 2 * (lane & 3) + (i & 1);
+    if (value < V && key < K) visit(i, value, key);
   }
 }
 

@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(THREADS)
   }
   float across = 0.0f;
   for (int i = lane; i < g.dots_each; i += 32) across += g.dots[chunk_head * g.dots_each + i];
-  across = p.scale * g.decay[chunk_head * g.decays_each] * sum_of_lanes(across) - g.near[chunk_head];
+  across =
+      p.scale * g.factors[chunk_head * HEAD_FACTORS + HEAD_DECAY] * sum_of_lanes(across) - g.near[chunk_head];
   const float q_sum = sum_up_to_lane(q[0] + q[1]), k_sum = sum_up_to_lane(k[0] + k[1]);
   const float q_from = __shfl_sync(~0u, q_sum, 31) - (q_sum - q[0] - q[1]);  // from this lane's tokens on
   const float k_before = k_sum - k[0] - k[1];

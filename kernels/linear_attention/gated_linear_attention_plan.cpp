@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "kernels/linear_attention/gated_linear_attention_chunked.h"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
+#include "kernels/linear_attention/gated_linear_attention_heads.h"
 
 namespace sluice::kernels {
 namespace {
@@ -100,30 +101,26 @@ void place_chunks(const Params& p, bool backward, bool fused, GatedLinearAttenti
 }
 
 // The fused path where heads decay as a whole.
-void place_heads(const GatedLinearAttentionBackward<bfloat16>& p, GatedLinearAttentionPlan& plan) {
+template <class Params>
+void place_heads(const Params& p, bool backward, bool gated, GatedLinearAttentionPlan& plan) {
   plan.path = Path::kFused, plan.by_heads = true;
-  const int64_t chunk_heads = p.chunks * p.heads;
+  const int64_t chunk_heads = p.chunks * p.heads, scores = chunk_heads * 2 * gla::CHUNK * gla::CHUNK;
   Parts parts;
-  const auto hats = [&](int64_t panels) { return parts.next(chunk_heads * panels * gla::HAT_ROWS * 64, 2); };
-  const int64_t key_panels = gla::fused_panels(p.key_size), value_panels = gla::value_panels(p.value_size);
-  plan.decay = parts.next(chunk_heads * key_panels * 64, 4);
-  plan.q_hat = hats(key_panels), plan.k_hat = hats(key_panels);
-  plan.scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  const bool gated = p.d_head_g != nullptr;
-  plan.o_decay = parts.next(chunk_heads * value_panels * 64, 4);
-  plan.o_hat = hats(value_panels), plan.v_hat = hats(value_panels);
-  plan.query_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  plan.key_scores = parts.next(chunk_heads * 2 * gla::CHUNK * gla::CHUNK, 2);
-  plan.query_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
-  plan.key_factors = parts.next(chunk_heads * gla::ROW_FACTORS, 4);
-  const gla::GradientSegmentation segments =
-      gla::gradient_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, gated);
+  plan.scores = parts.next(scores, 2);
+  (backward ? plan.reverse_factors : plan.forward_factors) = parts.next(chunk_heads * gla::HEAD_FACTORS, 4);
+  const gla::HeadSegmentation segments =
+      gla::head_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, backward, gated);
   plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
-  plan.together = segments.together;
   plan.segment_states = parts.next(segments.value_states, 4);
-  plan.segment_decays = parts.next(segments.value_decays, 4);
-  plan.gradient_states = parts.next(segments.gradient_states, 4);
-  plan.gradient_decays = parts.next(segments.gradient_decays, 4);
+  plan.segment_decays = parts.next(segments.decays, 4);
+  if (backward) {
+    plan.forward_factors = parts.next(chunk_heads * gla::HEAD_FACTORS, 4);
+    plan.query_scores = parts.next(scores, 2), plan.key_scores = parts.next(scores, 2);
+    plan.query_states = parts.next(segments.gradient_states, 4);
+    plan.query_decays = parts.next(segments.decays, 4);
+    plan.key_states = parts.next(segments.gradient_states, 4);
+    plan.key_decays = parts.next(segments.decays, 4);
+  }
   if (gated) {
     const gla::HeadGateElements elements =
         gla::head_gate_elements(p.chunks, p.heads, p.key_size, p.value_size);
@@ -161,8 +158,11 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& p) {
     if (sizes_fit_tensor_cores(p) && rows_on_16_bytes(p.q, p.q_stride) && rows_on_16_bytes(p.k, p.k_stride) &&
         rows_on_16_bytes(p.v, p.v_stride) && rows_on_16_bytes(p.g, p.g_stride) &&
         rows_on_16_bytes(p.o, p.o_stride)) {
-      place_chunks(p, false, fused_fits(p), plan);
-      plan.by_heads = plan.path == Path::kFused && p.g == nullptr;
+      if (p.g == nullptr && fused_fits(p)) {
+        place_heads(p, false, false, plan);
+      } else {
+        place_chunks(p, false, fused_fits(p), plan);
+      }
       return plan;
     }
   }
@@ -181,9 +181,8 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionBackward<T>& p) {
                           rows_on_16_bytes(p.dk, p.dk_stride) && rows_on_16_bytes(p.dv, p.dv_stride) &&
                           rows_on_16_bytes(p.dg, p.dg_stride);
     if (sizes_fit_tensor_cores(p) && rows_fit && p.d_o != nullptr) {
-      if (p.g == nullptr && fused_fits(p) && p.value_size <= gla::FUSED_GRADIENTS_LARGEST_VALUES &&
-          p.scale != 0) {
-        place_heads(p, plan);
+      if (p.g == nullptr && fused_fits(p) && p.value_size <= gla::HEADS_LARGEST_COLUMNS && p.scale != 0) {
+        place_heads(p, true, p.d_head_g != nullptr, plan);
       } else {
         place_chunks(p, true, fused_fits(p) && p.head_g == nullptr && p.constant_g == nullptr, plan);
       }

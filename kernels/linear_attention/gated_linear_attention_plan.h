@@ -16,7 +16,7 @@ struct GatedLinearAttentionPlan {
     kStep,       // forward, at most one token a sequence
   };
   Path path = Path::kRecurrent;
-  bool by_heads = false;  // fused: heads decay as a whole, and backward stores no states
+  bool by_heads = false;  // fused: heads decay as a whole
   // First bytes of the parts of the workspace, and the whole of it. Unused parts are empty.
   int64_t spans = 0, decay = 0, q_hat = 0, k_hat = 0, scores = 0, states = 0, d_scores = 0,
           d_states = 0;                            // fused and chunked; fused forward has no states
@@ -24,12 +24,10 @@ struct GatedLinearAttentionPlan {
   int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
   int64_t head_gate_parts = 0;         // chunked and recurrent, where heads decay as a whole
-  // Fused, by heads, backward: what prepare leaves of dO and v, and the walks of dq and dk; the rest where
-  // the gates want gradients.
-  int64_t o_decay = 0, o_hat = 0, v_hat = 0, query_scores = 0, key_scores = 0, query_factors = 0,
-          key_factors = 0;
-  int64_t gradient_states = 0, gradient_decays = 0;
-  bool together = false;  // the walks in one launch
+  // Fused, by heads, beside spans, scores and segments: HeadScores, and what backward's walks leave of
+  // segments and, where the gates want gradients, for these.
+  int64_t forward_factors = 0, reverse_factors = 0, query_scores = 0, key_scores = 0;
+  int64_t query_states = 0, query_decays = 0, key_states = 0, key_decays = 0;
   int64_t q_totals = 0, k_totals = 0, kept_states = 0, dots = 0, near = 0, diagonal = 0;
   int64_t bytes = 0;
 
