@@ -41,10 +41,14 @@ class ThreadPart final : public ops::SequencePart {
   Meeting& meeting_;
 };
 
+enum class Decay { kChannels, kHeads, kConstant };
+
 struct Case {
   int64_t rows = 2, length = 48;
   int64_t heads = 2, kv_heads = 2, key_size = 3, value_size = 5;
   std::vector<int32_t> starts = {};  // [rows * length], or none
+  Decay decay = Decay::kChannels;
+  int64_t gates() const { return decay == Decay::kChannels ? kv_heads * key_size : kv_heads; }
 };
 
 // Columns of q, k, v, g and the weight of a convolution over v.
@@ -55,7 +59,7 @@ std::vector<Tensor> inputs_of(const Case& c, DType dtype) {
   std::vector<Tensor> inputs = {test::random_normal({tokens, c.heads * c.key_size}, dtype, 1),
                                 test::random_normal({tokens, c.kv_heads * c.key_size}, dtype, 2),
                                 test::random_normal({tokens, c.kv_heads * c.value_size}, dtype, 3),
-                                test::random_normal({tokens, c.kv_heads * c.key_size}, dtype, 4),
+                                test::random_normal({tokens, c.gates()}, dtype, 4),
                                 test::random_normal({c.kv_heads * c.value_size, 4}, dtype, 5)};
   // Log decays: at most 0, and weak enough that a state outlives a part.
   dispatch_compute(dtype, "test", [&]<class T>() {
@@ -73,11 +77,21 @@ std::vector<Tensor> run(const Case& c, const std::vector<Tensor>& inputs, const 
   const Variable v = ops::short_convolution(in[2], in[4], Variable(), layout, false).output;
   ops::GatedLinearAttentionOptions options;
   options.heads = c.heads, options.kv_heads = c.kv_heads;
+  ops::StateDecay decay;
+  if (c.decay == Decay::kChannels) decay.channels = in[3];
+  if (c.decay == Decay::kHeads) decay.heads = in[3];
+  if (c.decay == Decay::kConstant) {
+    const std::vector<double> decays(static_cast<size_t>(c.kv_heads), -0.04);
+    decay.constant = Tensor::from<double>({c.kv_heads}, decays).to(in[0].dtype());
+  }
   const Variable output =
-      ops::gated_linear_attention(in[0], in[1], v, in[3], Variable(), layout, options).output;
+      ops::gated_linear_attention(in[0], in[1], v, decay, Variable(), layout, options).output;
   backward({output}, {cotangent});
   std::vector<Tensor> results = {output.value()};
-  for (const Variable& input : in) results.push_back(input.gradient());
+  for (const Variable& input : in) {
+    results.push_back(input.gradient().defined() ? input.gradient()
+                                                 : Tensor::zeros(input.shape(), input.dtype(), Device::kCpu));
+  }
   return results;
 }
 
@@ -136,6 +150,9 @@ TEST_CASE("parts of a sequence give what the whole one gives") {
     check_parts({}, parts, DType::kF64, 1e-12);
     check_parts({.rows = 1, .length = 600, .heads = 4, .kv_heads = 2}, parts, DType::kF64, 1e-12);
     check_parts({}, parts, DType::kF32, 2e-6);
+    for (const Decay decay : {Decay::kHeads, Decay::kConstant}) {
+      check_parts({.heads = 4, .decay = decay}, parts, DType::kF64, 1e-12);
+    }
   }
 }
 
