@@ -10,13 +10,11 @@
 namespace sluice {
 namespace {
 
-// A fault for tests: one gradient that is no number.
-void poison(const Tensor& gradients) {
-  const Tensor nan = Tensor::from<float>(Shape{1}, {std::numeric_limits<float>::quiet_NaN()});
-  gradients.narrow(0, 0, 1).copy_from(nan.to(gradients.dtype()));
+void set_scalar(const Tensor& scalar, float value) {
+  scalar.copy_from(Tensor::from<float>(Shape{}, {value}).to(scalar.dtype()));
 }
 
-// Another: the lowest bit of a weight.
+// A fault for tests: the lowest bit of a weight.
 void flip_a_bit(const Tensor& weights) {
   const Tensor values = weights.to(Device::kCpu).clone();
   *static_cast<uint8_t*>(values.raw_data()) ^= 1;
@@ -35,10 +33,10 @@ StepResult Trainer::step() {
 
   const double labels = labels_of_step();
 
-  arena_->zero_gradients();
+  if (!one_micro_batch_) arena_->zero_gradients();
   loss_.fill_zero();
-  // Gradients are added to, so this lasts through all that follows.
-  if (faults_.nan_at(result.step)) poison(arena_->gradients());
+  const bool poisoned = faults_.nan_at(result.step);
+  if (poisoned) set_scalar(one_, std::numeric_limits<float>::quiet_NaN());
   const bool alone = communicator_.world_size() == 1;
   const size_t recordable = batch.micro_batches.size() - (alone ? 0 : 1);
   for (size_t i = 0; i < recordable; ++i) micro_steps_->run(batch.micro_batches[i], labels);
@@ -57,6 +55,7 @@ StepResult Trainer::step() {
     communicator_.wait();
     gather_exact_weights();
   }
+  if (poisoned) set_scalar(one_, 1.0f);
   if (faults_.flip_at(result.step)) flip_a_bit(model_->parameters().front()->variable().value());
   state_.cursor = batch.cursor_after;
 
@@ -114,10 +113,15 @@ double Trainer::labels_of_step() {
 
 // Adds a micro batch's gradients to the arena and its part of the loss to loss_. With several segments each
 // is differentiated by itself, and only the state's numbers pass from one to the next. The last backward pass
-// of the step completes gradients, which `completes` then sends.
+// of the step completes gradients, which `completes` then sends. A step's only micro batch writes over the
+// gradients of the step before.
 void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes) {
   const SelectiveRecomputeScope selective(run_.train.recompute == Recompute::kSelective);
   const bool carried = micro_batch.size() > 1;
+  const auto parameters = model_->parameters();
+  if (one_micro_batch_) {
+    for (const nn::Parameter* parameter : parameters) parameter->variable().restart_gradient();
+  }
   ModelState state;
   if (carried) state = model_->make_state(run_.train.micro_batch_sequences);
   for (const Segment& segment : micro_batch) {
@@ -129,6 +133,7 @@ void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, Gra
     backward({loss}, {one_});
     state.detach();
   }
+  for (const nn::Parameter* parameter : parameters) parameter->variable().settle_gradient();
 }
 
 }  // namespace sluice

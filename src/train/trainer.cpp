@@ -96,6 +96,7 @@ LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int
 
 Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& communicator)
     : run_(with_world_size(run, communicator)),
+      one_micro_batch_(accumulation_steps(run_) == 1),
       communicator_(communicator),
       model_(std::make_unique<LanguageModel>(model)),
       faults_(FaultPlan::from_environment()) {

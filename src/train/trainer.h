@@ -96,6 +96,7 @@ class Trainer {
   double labels_of_step();
 
   RunConfig run_;
+  const bool one_micro_batch_;  // a step
   Communicator& communicator_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ParameterArena> arena_;
