@@ -79,7 +79,7 @@ class Communicator {
   // Copies rank `root`'s tensor to all others.
   void broadcast(const Tensor& tensor, int root);
 
-  // A small structure of every rank, in the order of ranks. Nothing may be under way (see wait()).
+  // A small structure of every rank, in the order of ranks; tensors may be under way.
   template <class S>
   std::vector<S> all_gather(const S& value) {
     static_assert(std::is_trivially_copyable_v<S>);

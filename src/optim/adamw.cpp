@@ -85,7 +85,7 @@ int64_t AdamW::first_of(int64_t bucket) const {
   return bucket * arena_.bucket_elements() + arena_.shards().mine * arena_.slice_elements();
 }
 
-void AdamW::update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket) {
+void AdamW::update(double learning_rate, const Tensor& loss) {
   const Device device = arena_.weights().device();
   dispatch_floating(arena_.master_weights().dtype(), "adamw", [&]<class T>() {
     if constexpr (!std::is_same_v<T, bfloat16>) {
@@ -114,7 +114,6 @@ void AdamW::update(double learning_rate, const Tensor& loss, const std::function
         p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
         p.control = pointer_to<kernels::UpdateControl>(control_);
         SLUICE_LAUNCH(T, device, adamw, p);
-        if (on_bucket) on_bucket(bucket);
       }
     }
   });

@@ -3,8 +3,6 @@
 // are there: the host does not wait between backward and update.
 #pragma once
 
-#include <functional>
-
 #include "optim/parameter_arena.h"
 
 namespace sluice {
@@ -35,10 +33,9 @@ class AdamW {
   }
   // The two parts of a step. Ranks that share the optimizer's state, each with zeros in the gradients of the
   // others' slices, add their squared_norm() in between; update() then is that of the own slices.
-  // `on_bucket(b)` is called when bucket b's update was enqueued.
   void measure() { sum_squares(arena_.gradients()); }
   const Tensor& squared_norm() const { return squared_norm_; }  // f64 [1]
-  void update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket = {});
+  void update(double learning_rate, const Tensor& loss);
   // What the last step did; waits for the device.
   UpdateReport report() const;
 

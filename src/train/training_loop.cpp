@@ -69,7 +69,7 @@ class RunLoop {
       if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
       if (is_due(state_.step, run_.train.sample_every)) sample();
       enter("agreement after a step", step_limit_.seconds());
-      if (is_due(state_.step, run_.parallel.check_weights_every)) trainer_.require_equal_weights();
+      if (is_due(state_.step, run_.parallel.check_weights_every)) compare_weights();
       faults_.at_step_end(state_.step);
       const StepNotes agreed = finished() ? StepNotes{} : trainer_.exchange(own_notes());
       if (agreed.stop_rank >= 0) {
@@ -192,6 +192,13 @@ class RunLoop {
       log_->sample(state_.step, prompt, sample_text(trainer_.model(), *tokenizer_, prompt, options));
       ++options.stream;
     }
+  }
+
+  void compare_weights() {
+    if (communicator_.world_size() == 1) return;
+    const auto start = Clock::now();
+    trainer_.require_equal_weights();
+    if (log_) log_->weights_compared(state_.step, seconds_since(start));
   }
 
   void save() {
