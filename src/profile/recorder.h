@@ -1,6 +1,6 @@
 // Records a timeline of this process.
 //
-//   TimelineRecorder recorder;   // before the first CUDA graph is made
+//   TimelineRecorder recorder(true);   // before the first CUDA graph is made
 //   recorder.start();
 //   ... two steps ...
 //   const Timeline timeline = recorder.stop(2);
@@ -16,8 +16,9 @@ namespace sluice::profile {
 
 class TimelineRecorder {
  public:
-  // Makes the GPU keep records from here on, which slows the launch of kernels a little. One at a time.
-  TimelineRecorder();
+  // With `gpu`, makes it keep records from here on, which slows the launch of kernels a little. One at a
+  // time.
+  explicit TimelineRecorder(bool gpu);
   ~TimelineRecorder();
   TimelineRecorder(const TimelineRecorder&) = delete;
   TimelineRecorder& operator=(const TimelineRecorder&) = delete;
