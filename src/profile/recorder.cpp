@@ -32,7 +32,13 @@ class Ranges final : public ProfileListener {
 }  // namespace
 
 struct TimelineRecorder::Recording {
-  Recording() : tracer(make_device_tracer(no_device)) {}
+  explicit Recording(bool gpu) {
+    if (gpu) {
+      tracer = make_device_tracer(no_device);
+    } else {
+      no_device = "the run is on the CPU";
+    }
+  }
 
   std::string no_device;
   std::unique_ptr<DeviceTracer> tracer;
@@ -40,7 +46,7 @@ struct TimelineRecorder::Recording {
   int64_t begin = 0;
 };
 
-TimelineRecorder::TimelineRecorder() : recording_(std::make_unique<Recording>()) {}
+TimelineRecorder::TimelineRecorder(bool gpu) : recording_(std::make_unique<Recording>(gpu)) {}
 
 TimelineRecorder::~TimelineRecorder() { listen_to_ranges(nullptr); }
 
@@ -56,11 +62,11 @@ void TimelineRecorder::start() {
 Timeline TimelineRecorder::stop(int64_t steps) {
   listen_to_ranges(nullptr);
   Timeline timeline;
+  timeline.end = profile_clock();
   timeline.begin = recording_->begin;
   timeline.steps = steps;
   timeline.no_device = recording_->no_device;
   if (recording_->tracer) timeline.device = recording_->tracer->take(timeline.lost);
-  timeline.end = profile_clock();
   timeline.host = recording_->ranges.take();
   recording_->tracer.reset();
   return timeline;

@@ -27,7 +27,7 @@ class TimelineRecorder {
   const std::string& no_device() const;
 
   void start();
-  // Waits for the GPU and ends the recording. At most once.
+  // Ends the recording, and waits for the GPU. At most once.
   Timeline stop(int64_t steps);
 
  private:

@@ -10,9 +10,9 @@
 
 namespace sluice {
 
-StepProfile::StepProfile(const StepRange& steps, std::filesystem::path directory, int rank)
+StepProfile::StepProfile(const StepRange& steps, std::filesystem::path directory, int rank, Device device)
     : steps_(steps), directory_(std::move(directory)), rank_(rank) {
-  if (!steps_.empty()) recorder_ = std::make_unique<profile::TimelineRecorder>();
+  if (!steps_.empty()) recorder_ = std::make_unique<profile::TimelineRecorder>(device == Device::kCuda);
 }
 
 void StepProfile::before_step(int64_t step) {

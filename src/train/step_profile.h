@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "profile/recorder.h"
+#include "tensor/device.h"
 
 namespace sluice {
 
@@ -19,7 +20,7 @@ struct StepRange {
 class StepProfile {
  public:
   // Before anything uses a GPU: what was recorded as a graph earlier is not seen inside.
-  StepProfile(const StepRange& steps, std::filesystem::path directory, int rank);
+  StepProfile(const StepRange& steps, std::filesystem::path directory, int rank, Device device);
 
   void before_step(int64_t step);
   // With `last`, also ends what would go on behind it. Error(kCheckpoint) when a file cannot be written.

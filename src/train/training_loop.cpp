@@ -40,7 +40,7 @@ class RunLoop {
         communicator_(communicator),
         watchdog_(communicator),
         step_limit_(run.parallel.first_step_seconds, run.parallel.step_seconds),
-        profile_(options.profiled, run.train.output_dir, communicator.rank()),
+        profile_(options.profiled, run.train.output_dir, communicator.rank(), compute_device(run.train)),
         checkpoints_(run, model),
         trainer_(run, model, communicator),
         state_(started(options.resume)) {

@@ -10,7 +10,7 @@ using namespace sluice::profile;
 
 TEST_CASE("a recorder hears of the ranges between start and stop, of all threads") {
   { const ProfileRange before("nobody listens"); }
-  TimelineRecorder recorder;
+  TimelineRecorder recorder(false);
   { const ProfileRange before("not yet"); }
   recorder.start();
   {
@@ -35,11 +35,15 @@ TEST_CASE("a recorder hears of the ranges between start and stop, of all threads
   CHECK(outer.end <= timeline.end);
 }
 
-#ifndef SLUICE_HAVE_CUDA
-TEST_CASE("a build without CUDA says so") {
-  TimelineRecorder recorder;
-  CHECK_THAT(recorder.no_device(), Catch::Contains("without CUDA"));
-  recorder.start();
-  CHECK(recorder.stop(1).no_device == recorder.no_device());
+TEST_CASE("a timeline without a GPU says why") {
+  TimelineRecorder on_cpu(false);
+  CHECK_THAT(on_cpu.no_device(), Catch::Contains("on the CPU"));
+  on_cpu.start();
+  CHECK(on_cpu.stop(1).no_device == on_cpu.no_device());
+  // Also where there is none to be asked.
+  TimelineRecorder unknown(true);
+  unknown.start();
+  const Timeline timeline = unknown.stop(1);
+  CHECK(timeline.device.empty());
+  CHECK_FALSE(timeline.no_device.empty());
 }
-#endif
