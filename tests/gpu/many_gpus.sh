@@ -8,7 +8,7 @@ Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS] [CHECK...]
 
 BIN is the folder of a build with the program train; WORK (default: a temporary folder) takes data and runs, about
 100 MB; RANKS (default 2) is the number of GPUs. Processes are started as torchrun starts them and meet over TCP,
-so that no MPI is needed. Takes about six minutes; CHECKs are some of these, all but sweep by default. Seconds are for
+so that no MPI is needed. Takes about six minutes; CHECKs are some of these, all but launch and sweep by default. Seconds are for
 two GPUs:
 
   graph   (20 s) the small model below in bf16 for 30 steps: RANKS processes with and without parallel.zero, with and
@@ -19,7 +19,8 @@ two GPUs:
           resumed must give the same bits
   speed   (65 s) GLA 340M and 1.3B: tokens/s of a GPU and memory for 24 steps, one process against RANKS, without and
           with parallel.zero, at the same tokens a GPU; and what comparing all weights takes
-  sweep   (75 s) the same for other values of parallel.communication_multiprocessors, and without CUDA graphs
+  launch  (25 s) the same without CUDA graphs
+  sweep   (65 s) the same for other values of parallel.communication_multiprocessors
   timeline (15 s) two steps of GLA 340M, without and with parallel.zero: what runs under what
   long    (135 s) GLA 340M on sequences of 131072 tokens a GPU: RANKS processes that share a sequence against one
           that recomputes its layers to hold as much, 50 steps
@@ -273,13 +274,19 @@ check_speed() {
   done
 }
 
-# The key's values: SWEEP for the smaller model, SWEEP_LARGE for the larger one.
-check_sweep() {
-  local key=parallel.communication_multiprocessors value reference=gla_340m-1
+check_launch() {
   if ! [ -d "$work/gla_340m-1" ]; then measure_alone ""; fi
   measure_alone -no-graph --set train.cuda_graph=false
   tell "gla_340m, no graph" gla_340m-1-no-graph 1 gla_340m-1
   tell "gla_1.3b, no graph" gla_1.3b-1-no-graph 1 gla_1.3b-1
+  measure "gla_340m-$ranks-no-graph" gla_340m 16 2048 24 "$ranks" --set train.cuda_graph=false
+  tell "gla_340m, no graph" "gla_340m-$ranks-no-graph" "$ranks" gla_340m-1
+}
+
+# The key's values: SWEEP for the smaller model, SWEEP_LARGE for the larger one.
+check_sweep() {
+  local key=parallel.communication_multiprocessors value reference=gla_340m-1
+  if ! [ -d "$work/gla_340m-1" ]; then measure_alone ""; fi
   for value in ${SWEEP:-0 4 8 16}; do
     measure "gla_340m-sweep-$value" gla_340m 16 2048 24 "$ranks" --set "$key=$value"
     tell "gla_340m, ${key#*.} $value" "gla_340m-sweep-$value" "$ranks" "$reference"
@@ -290,8 +297,6 @@ check_sweep() {
     measure "gla_1.3b-sweep-$value" gla_1.3b 8 2048 14 "$ranks" --set "$key=$value"
     tell "gla_1.3b, ${key#*.} $value" "gla_1.3b-sweep-$value" "$ranks" gla_1.3b-1
   done
-  measure gla_340m-sweep-no-graph gla_340m 16 2048 24 "$ranks" --set train.cuda_graph=false
-  tell "gla_340m, no graph" gla_340m-sweep-no-graph "$ranks" "$reference"
 }
 
 check_timeline() {
@@ -319,7 +324,7 @@ check_long() {
   compare long-shared long-alone 5e-3 50
 }
 
-for check in graph equal speed sweep timeline long; do
+for check in graph equal speed timeline launch sweep long; do
   if wanted "$check"; then
     started=$SECONDS
     "check_$check"
