@@ -62,7 +62,8 @@ void check_comparable(const Evaluation& one, const Evaluation& other) {
 
 int64_t longest_common_length(const std::vector<Evaluation>& evaluations) {
   int64_t longest = 0;
-  for (const auto& [length, points] : evaluations.front().by_length) {
+  for (const auto& candidate : evaluations.front().by_length) {
+    const int64_t length = candidate.first;
     if (std::all_of(evaluations.begin(), evaluations.end(),
                     [&](const Evaluation& other) { return other.by_length.contains(length); }))
       longest = length;
