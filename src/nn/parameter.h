@@ -49,7 +49,10 @@ class Parameter {
     if (before_use_) before_use_();
     return variable_;
   }
-  // Called whenever somebody is about to use the value, as layers are in every forward pass.
+  // Of the gradient alone (autograd/variable.h).
+  void restart_gradient() const { variable_.restart_gradient(); }
+  void settle_gradient() const { variable_.settle_gradient(); }
+  // Called whenever somebody is about to use the value through variable(), as layers do in forward passes.
   void set_use_hook(std::function<void()> hook) { before_use_ = std::move(hook); }
   // The value that the optimizer updates and files hold: the same memory as variable()'s, or, where models
   // compute in bf16, a copy in fp32 that it is rounded from.

@@ -84,10 +84,6 @@ void Trainer::reduce_gradients() {
   communicator_.start_all_reduce_sum(loss_);
   communicator_.wait();
   if (arena_->has_whole_moments()) return;
-  // The norm of a rank's own slices is that of everything when the others' are zeros.
-  for (int other = 0; other < communicator_.world_size(); ++other) {
-    if (other != communicator_.rank()) arena_->slices(arena_->gradients(), other).fill_zero();
-  }
   optimizer_->measure();
   communicator_.all_reduce_sum(optimizer_->squared_norm());
 }
@@ -155,7 +151,7 @@ void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, Gra
   if (!gathered_.empty()) awaited_ = arena_->buckets();
   const auto parameters = model_->parameters();
   if (one_micro_batch_) {
-    for (const nn::Parameter* parameter : parameters) parameter->variable().restart_gradient();
+    for (const nn::Parameter* parameter : parameters) parameter->restart_gradient();
   }
   ModelState state;
   if (carried) state = model_->make_state(run_.train.micro_batch_sequences);
@@ -172,7 +168,7 @@ void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, Gra
     backward({loss}, {one_});
     state.detach();
   }
-  for (const nn::Parameter* parameter : parameters) parameter->variable().settle_gradient();
+  for (const nn::Parameter* parameter : parameters) parameter->settle_gradient();
 }
 
 }  // namespace sluice
