@@ -22,6 +22,7 @@
 #include "core/progress.h"
 #include "dist/connect.h"
 #include "ops/cpu_setup.h"
+#include "ops/gpu_setup.h"
 #include "train/run_plan.h"
 #include "train/stop_signal.h"
 #include "train/trainer.h"
@@ -132,7 +133,10 @@ int train(const Arguments& arguments) {
   }
   // From here on a signal is kept until there is something to save.
   const StopSignal stop;
-  const auto communicator = connect(identity, compute_device(run.train), run.parallel.start_seconds);
+  const auto multiprocessors = static_cast<int>(run.parallel.communication_multiprocessors);
+  const auto communicator =
+      connect(identity, compute_device(run.train), {run.parallel.start_seconds, multiprocessors});
+  if (communicator->world_size() > 1) ops::leave_multiprocessors_free(multiprocessors);
   set_threads(run, communicator->world());
   if (communicator->world_size() > 1) log::info("{}", describe(identity, *communicator));
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,
@@ -166,9 +170,11 @@ int main(int argc, char** argv) {
                  "one; or the\n"
                  "path of a checkpoint")
       ->capture_default_str();
-  app.add_option("--profile-steps", arguments.profile_steps,
-                 "a:b brackets steps a to b - 1 for a profiler that was started to wait, e.g.\n"
-                 "nsys profile --capture-range cudaProfilerApi; kernels then run without a graph");
+  app.add_option(
+      "--profile-steps", arguments.profile_steps,
+      "a:b records what runs when in steps a to b - 1: timeline.json, which ui.perfetto.dev opens, and\n"
+      "timeline.txt, a table, in the output directory, one of each a rank. Also brackets these steps for\n"
+      "a profiler that was started to wait, e.g. nsys profile --capture-range cudaProfilerApi");
   app.add_flag("--dry-run", arguments.dry_run,
                "print parameters, memory, steps, tokens and disk, and stop; for parallel.world_size\n"
                "processes, and for train.device cuda where there is none");

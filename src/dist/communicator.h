@@ -37,8 +37,17 @@ struct World {
 // Asks every rank for its host.
 World discover_world(ControlChannel& channel);
 
+// What else runs while a tensor travels.
+enum class Company {
+  kKernels,  // much: be content with a part of the GPU
+  kNone,     // whoever waits for it has nothing else to do
+};
+
 class Communicator {
  public:
+  // A place in the order of what was started.
+  using Mark = int64_t;
+
   virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -50,16 +59,19 @@ class Communicator {
 
   // Adds the tensors of all ranks and leaves the sum in each. f32 or f64, contiguous, in the memory of the
   // device the communicator serves; not to be touched before wait(), which on a GPU only orders streams.
-  void start_all_reduce_sum(const Tensor& tensor);
+  void start_all_reduce_sum(const Tensor& tensor, Company company = Company::kNone);
   // The same, but rank r is given slice r of world_size() equal ones alone; what the others hold then is
   // nobody's.
-  void start_reduce_scatter_sum(const Tensor& tensor);
+  void start_reduce_scatter_sum(const Tensor& tensor, Company company = Company::kNone);
   // Rank r's slice r of world_size() equal ones, of any dtype, is copied to all.
-  void start_all_gather(const Tensor& tensor);
+  void start_all_gather(const Tensor& tensor, Company company = Company::kNone);
   // Among the ranks first to first + ranks - 1, this one included: rank first + i's `mine`, contiguous and of
   // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
   void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
   void wait();
+  // Behind all that was started so far; wait_for(mark) waits for that alone.
+  Mark mark() { return do_mark(); }
+  void wait_for(Mark mark) { do_wait_for(mark); }
   void all_reduce_sum(const Tensor& tensor) {
     start_all_reduce_sum(tensor);
     wait();
@@ -67,7 +79,7 @@ class Communicator {
   // Copies rank `root`'s tensor to all others.
   void broadcast(const Tensor& tensor, int root);
 
-  // A small structure of every rank, in the order of ranks. Nothing may be under way (see wait()).
+  // A small structure of every rank, in the order of ranks; tensors may be under way.
   template <class S>
   std::vector<S> all_gather(const S& value) {
     static_assert(std::is_trivially_copyable_v<S>);
@@ -94,11 +106,13 @@ class Communicator {
   Communicator(std::unique_ptr<ControlChannel> channel, World world);
   ControlChannel& channel() { return *channel_; }
 
-  virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
-  virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
-  virtual void do_start_all_gather(const Tensor& tensor) = 0;
+  virtual void do_start_all_reduce_sum(const Tensor& tensor, Company company) = 0;
+  virtual void do_start_reduce_scatter_sum(const Tensor& tensor, Company company) = 0;
+  virtual void do_start_all_gather(const Tensor& tensor, Company company) = 0;
   virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
   virtual void do_wait() = 0;
+  virtual Mark do_mark() = 0;
+  virtual void do_wait_for(Mark mark) = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 
  private:

@@ -40,11 +40,11 @@ std::unique_ptr<ControlChannel> meet(const LaunchIdentity& identity, double seco
 #endif
 
 std::unique_ptr<Communicator> connect_gpus([[maybe_unused]] const LaunchIdentity& identity,
-                                           [[maybe_unused]] double seconds) {
+                                           [[maybe_unused]] const ConnectOptions& options) {
 #ifdef SLUICE_HAVE_NCCL
-  auto channel = meet(identity, seconds);
+  auto channel = meet(identity, options.seconds);
   World world = discover_world(*channel);
-  return make_nccl_communicator(std::move(channel), std::move(world), seconds);
+  return make_nccl_communicator(std::move(channel), std::move(world), options);
 #else
   SLUICE_FAIL(
       kUsage,
@@ -56,9 +56,10 @@ std::unique_ptr<Communicator> connect_gpus([[maybe_unused]] const LaunchIdentity
 
 }  // namespace
 
-std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device, double seconds) {
+std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device,
+                                      const ConnectOptions& options) {
   if (identity.world_size == 1) return make_solo_communicator();
-  return device == Device::kCpu ? connect_cpu(identity) : connect_gpus(identity, seconds);
+  return device == Device::kCpu ? connect_cpu(identity) : connect_gpus(identity, options);
 }
 
 std::string describe(const LaunchIdentity& identity, const Communicator& communicator) {

@@ -1,5 +1,6 @@
 // Sums gradients over ranks while backward still runs: the flat gradient buffer is cut into buckets, and each
-// is sent as soon as its last gradient is complete.
+// is sent as soon as its last gradient is complete. A backward pass may be recorded and replayed
+// (tensor/device_graph.h): buckets leave at their places in every replay.
 //
 //   reducer.arm();                 // the backward pass that comes completes the gradients
 //   ... reducer.mark_ready(i) for each parameter, by autograd's hook ...
@@ -46,7 +47,8 @@ class GradientReducer {
     int64_t parameters = 0;  // that lie in it, in whole or in part
     int64_t missing = 0;
   };
-  void start(const Bucket& bucket);
+  void start(size_t bucket);
+  void send(const Bucket& bucket, Company company);
 
   Communicator& communicator_;
   Tensor gradients_;
@@ -54,7 +56,8 @@ class GradientReducer {
   std::vector<Range> buckets_of_;  // of each parameter
   Result result_;
   std::vector<bool> ready_;
-  size_t next_ = 0;  // bucket to be sent
+  size_t unready_ = 0;  // parameters
+  size_t next_ = 0;     // bucket to be sent
   bool armed_ = false;
 };
 

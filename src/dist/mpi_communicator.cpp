@@ -178,9 +178,13 @@ class MpiCommunicator final : public Communicator {
     int first = 0, ranks = 0;  // of kGatherAmong
   };
 
-  void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
-  void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
-  void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
+  void do_start_all_reduce_sum(const Tensor& tensor, Company) override {
+    enqueue({Kind::kAllReduce, tensor});
+  }
+  void do_start_reduce_scatter_sum(const Tensor& tensor, Company) override {
+    enqueue({Kind::kReduceScatter, tensor});
+  }
+  void do_start_all_gather(const Tensor& tensor, Company) override { enqueue({Kind::kAllGather, tensor}); }
 
   void do_start_gather_among(int first, int ranks, const Tensor& all) override {
     enqueue({Kind::kGatherAmong, all, first, ranks});
@@ -191,6 +195,7 @@ class MpiCommunicator final : public Communicator {
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(std::move(task));
+      ++started_;
     }
     changed_.notify_all();
   }
@@ -198,6 +203,18 @@ class MpiCommunicator final : public Communicator {
   void do_wait() override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return queue_.empty() || failure_; });
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  Mark do_mark() override {
+    const std::lock_guard lock(mutex_);
+    return started_;
+  }
+
+  void do_wait_for(Mark mark) override {
+    std::unique_lock lock(mutex_);
+    const auto left = [this] { return static_cast<Mark>(queue_.size()); };
+    changed_.wait(lock, [&] { return started_ - left() >= mark || failure_; });
     if (failure_) std::rethrow_exception(failure_);
   }
 
@@ -251,6 +268,7 @@ class MpiCommunicator final : public Communicator {
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<Task> queue_;  // the first one is under way
+  Mark started_ = 0;
   std::exception_ptr failure_;
   std::jthread thread_;  // last: gone before what it uses
 };
