@@ -41,10 +41,6 @@ template <class T, class Output>
 void gemm(const GemmParams<T, Output>& params);
 template <class T, class Output>
 int64_t gemm_workspace(const GemmParams<T, Output>& params);
-
-// Products whose plans are made from now on use all multiprocessors but `count`: a kernel with a block for
-// each multiprocessor takes twice its time where another stream holds some of them.
-void leave_multiprocessors_free(int count);
 }  // namespace cuda
 
 }  // namespace sluice::kernels

@@ -2,7 +2,6 @@
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -83,20 +82,6 @@ void set_alignment(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferen
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
-std::atomic<int> multiprocessors_left_free{0};
-
-void leave_some_free(cublasLtMatmulDesc_t product) {
-  const int free = multiprocessors_left_free;
-  if (free == 0) return;
-  int device = 0, count = 0;
-  SLUICE_CUDA_CHECK(cudaGetDevice(&device));
-  SLUICE_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  const int32_t target = std::max(1, count - free);
-  check(
-      cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, &target, sizeof(target)),
-      "cublasLtMatmulDescSetAttribute");
-}
-
 Plan make_plan(const Problem& p) {
   Plan plan;
   check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
@@ -114,7 +99,6 @@ Plan make_plan(const Problem& p) {
                                          sizeof(epilogue)),
           "cublasLtMatmulDescSetAttribute");
   }
-  leave_some_free(plan.product);
   plan.first = p.transpose_b ? layout(p.input, p.k, p.n, p.b_stride) : layout(p.input, p.n, p.k, p.b_stride);
   plan.second = p.transpose_a ? layout(p.input, p.m, p.k, p.a_stride) : layout(p.input, p.k, p.m, p.a_stride);
   plan.result = layout(p.output, p.n, p.m, p.c_stride);
@@ -204,8 +188,6 @@ void gemm(const GemmParams<T, Output>& params) {
                        static_cast<size_t>(kWorkspaceBytes), p.stream),
         "cublasLtMatmul");
 }
-
-void leave_multiprocessors_free(int count) { multiprocessors_left_free = count; }
 
 template <class T, class Output>
 int64_t gemm_workspace(const GemmParams<T, Output>&) {

@@ -94,10 +94,6 @@ constexpr Description kDescriptions[] = {
     {"parallel.sequence",
      "So many processes share each sequence, an equal part of its length each; the others train on other "
      "sequences. For models whose layers all have a recurrent state."},
-    {"parallel.communication_multiprocessors",
-     "So many multiprocessors of each GPU serve sums over processes while backward goes on, and matrix "
-     "products "
-     "leave them free; 0: as many as NCCL likes, which products then lack without knowing."},
     {"parallel.check_weights_every", "Steps between comparisons of all processes' weights; 0: never."},
     {"parallel.start_seconds",
      "How long processes may take to meet, agree and load, each, before the watchdog ends the job with 124."},

@@ -22,7 +22,6 @@
 #include "core/progress.h"
 #include "dist/connect.h"
 #include "ops/cpu_setup.h"
-#include "ops/gpu_setup.h"
 #include "train/run_plan.h"
 #include "train/stop_signal.h"
 #include "train/trainer.h"
@@ -133,10 +132,7 @@ int train(const Arguments& arguments) {
   }
   // From here on a signal is kept until there is something to save.
   const StopSignal stop;
-  const auto multiprocessors = static_cast<int>(run.parallel.communication_multiprocessors);
-  const auto communicator =
-      connect(identity, compute_device(run.train), {run.parallel.start_seconds, multiprocessors});
-  if (communicator->world_size() > 1) ops::leave_multiprocessors_free(multiprocessors);
+  const auto communicator = connect(identity, compute_device(run.train), run.parallel.start_seconds);
   set_threads(run, communicator->world());
   if (communicator->world_size() > 1) log::info("{}", describe(identity, *communicator));
   log::info("{}: {} parameters, {} steps of {} tokens, {} on {} threads, {}", run.name, plan.parameters,

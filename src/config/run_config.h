@@ -104,9 +104,6 @@ struct ParallelConfig {
   // So many ranks share each sequence, every one of them an equal part of its length; the others train on
   // other sequences. For models whose layers all have a recurrent state.
   int64_t sequence = 1;
-  // Multiprocessors of each GPU that sums over ranks take while backward goes on, and that matrix products
-  // leave to them; 0: what NCCL takes, from under products that count on all
-  int64_t communication_multiprocessors = 0;
   int64_t check_weights_every = 1000;  // steps between comparisons of all ranks' weights; 0: never
   // How long ranks may be at one thing; after that the watchdog ends the job with 124. 0: for ever.
   double start_seconds = 300;  // to meet, agree and load, each

@@ -78,15 +78,10 @@ Json to_json(const CheckpointConfig& checkpoint) {
 }
 
 Json to_json(const ParallelConfig& parallel) {
-  return {{"world_size", parallel.world_size},
-          {"zero", parallel.zero},
-          {"sequence", parallel.sequence},
-          {"communication_multiprocessors", parallel.communication_multiprocessors},
-          {"check_weights_every", parallel.check_weights_every},
-          {"start_seconds", parallel.start_seconds},
-          {"first_step_seconds", parallel.first_step_seconds},
-          {"step_seconds", parallel.step_seconds},
-          {"validate_seconds", parallel.validate_seconds},
+  return {{"world_size", parallel.world_size},       {"zero", parallel.zero},
+          {"sequence", parallel.sequence},           {"check_weights_every", parallel.check_weights_every},
+          {"start_seconds", parallel.start_seconds}, {"first_step_seconds", parallel.first_step_seconds},
+          {"step_seconds", parallel.step_seconds},   {"validate_seconds", parallel.validate_seconds},
           {"save_seconds", parallel.save_seconds}};
 }
 

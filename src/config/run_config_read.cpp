@@ -171,8 +171,6 @@ ParallelConfig read_parallel(ObjectReader reader) {
   parallel.world_size = reader.integer("world_size", parallel.world_size, 0, kMaxCount);
   parallel.zero = reader.integer("zero", parallel.zero, 0, 1);
   parallel.sequence = reader.integer("sequence", parallel.sequence, 1, kMaxCount);
-  parallel.communication_multiprocessors =
-      reader.integer("communication_multiprocessors", parallel.communication_multiprocessors, 0, 64);
   parallel.check_weights_every = reader.integer("check_weights_every", parallel.check_weights_every, 0);
   parallel.start_seconds = positive_number(reader, "start_seconds", parallel.start_seconds);
   parallel.first_step_seconds = reader.number("first_step_seconds", parallel.first_step_seconds, 0);

@@ -17,9 +17,9 @@ class SoloCommunicator final : public Communicator {
   std::string transport() const override { return "nothing"; }
 
  private:
-  void do_start_all_reduce_sum(const Tensor&, Company) override {}
-  void do_start_reduce_scatter_sum(const Tensor&, Company) override {}
-  void do_start_all_gather(const Tensor&, Company) override {}
+  void do_start_all_reduce_sum(const Tensor&) override {}
+  void do_start_reduce_scatter_sum(const Tensor&) override {}
+  void do_start_all_gather(const Tensor&) override {}
   void do_start_gather_among(int, int, const Tensor&) override {}
   void do_wait() override {}
   Mark do_mark() override { return 0; }
@@ -80,23 +80,23 @@ std::string Communicator::last_collective() const {
   return fmt::format("{} number {} of {}", last_name_.load(), collectives_.load(), last_size_.load());
 }
 
-void Communicator::start_all_reduce_sum(const Tensor& tensor, Company company) {
+void Communicator::start_all_reduce_sum(const Tensor& tensor) {
   SLUICE_ASSERT(tensor.is_contiguous() && (tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64));
   note("all_reduce_sum", tensor.numel());
-  do_start_all_reduce_sum(tensor, company);
+  do_start_all_reduce_sum(tensor);
 }
 
-void Communicator::start_reduce_scatter_sum(const Tensor& tensor, Company company) {
+void Communicator::start_reduce_scatter_sum(const Tensor& tensor) {
   SLUICE_ASSERT(tensor.is_contiguous() && (tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kF64));
   SLUICE_ASSERT(tensor.numel() % world_size() == 0);
   note("reduce_scatter_sum", tensor.numel());
-  do_start_reduce_scatter_sum(tensor, company);
+  do_start_reduce_scatter_sum(tensor);
 }
 
-void Communicator::start_all_gather(const Tensor& tensor, Company company) {
+void Communicator::start_all_gather(const Tensor& tensor) {
   SLUICE_ASSERT(tensor.is_contiguous() && tensor.numel() % world_size() == 0);
   note("all_gather of a tensor", tensor.numel());
-  do_start_all_gather(tensor, company);
+  do_start_all_gather(tensor);
 }
 
 void Communicator::start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all) {

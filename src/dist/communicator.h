@@ -37,12 +37,6 @@ struct World {
 // Asks every rank for its host.
 World discover_world(ControlChannel& channel);
 
-// What else runs while a tensor travels.
-enum class Company {
-  kKernels,  // much: be content with a part of the GPU
-  kNone,     // whoever waits for it has nothing else to do
-};
-
 class Communicator {
  public:
   // A place in the order of what was started.
@@ -59,12 +53,12 @@ class Communicator {
 
   // Adds the tensors of all ranks and leaves the sum in each. f32 or f64, contiguous, in the memory of the
   // device the communicator serves; not to be touched before wait(), which on a GPU only orders streams.
-  void start_all_reduce_sum(const Tensor& tensor, Company company = Company::kNone);
+  void start_all_reduce_sum(const Tensor& tensor);
   // The same, but rank r is given slice r of world_size() equal ones alone; what the others hold then is
   // nobody's.
-  void start_reduce_scatter_sum(const Tensor& tensor, Company company = Company::kNone);
+  void start_reduce_scatter_sum(const Tensor& tensor);
   // Rank r's slice r of world_size() equal ones, of any dtype, is copied to all.
-  void start_all_gather(const Tensor& tensor, Company company = Company::kNone);
+  void start_all_gather(const Tensor& tensor);
   // Among the ranks first to first + ranks - 1, this one included: rank first + i's `mine`, contiguous and of
   // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
   void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
@@ -106,9 +100,9 @@ class Communicator {
   Communicator(std::unique_ptr<ControlChannel> channel, World world);
   ControlChannel& channel() { return *channel_; }
 
-  virtual void do_start_all_reduce_sum(const Tensor& tensor, Company company) = 0;
-  virtual void do_start_reduce_scatter_sum(const Tensor& tensor, Company company) = 0;
-  virtual void do_start_all_gather(const Tensor& tensor, Company company) = 0;
+  virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
+  virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
+  virtual void do_start_all_gather(const Tensor& tensor) = 0;
   virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
   virtual void do_wait() = 0;
   virtual Mark do_mark() = 0;

@@ -40,11 +40,11 @@ std::unique_ptr<ControlChannel> meet(const LaunchIdentity& identity, double seco
 #endif
 
 std::unique_ptr<Communicator> connect_gpus([[maybe_unused]] const LaunchIdentity& identity,
-                                           [[maybe_unused]] const ConnectOptions& options) {
+                                           [[maybe_unused]] double seconds) {
 #ifdef SLUICE_HAVE_NCCL
-  auto channel = meet(identity, options.seconds);
+  auto channel = meet(identity, seconds);
   World world = discover_world(*channel);
-  return make_nccl_communicator(std::move(channel), std::move(world), options);
+  return make_nccl_communicator(std::move(channel), std::move(world), seconds);
 #else
   SLUICE_FAIL(
       kUsage,
@@ -56,10 +56,9 @@ std::unique_ptr<Communicator> connect_gpus([[maybe_unused]] const LaunchIdentity
 
 }  // namespace
 
-std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device,
-                                      const ConnectOptions& options) {
+std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device, double seconds) {
   if (identity.world_size == 1) return make_solo_communicator();
-  return device == Device::kCpu ? connect_cpu(identity) : connect_gpus(identity, options);
+  return device == Device::kCpu ? connect_cpu(identity) : connect_gpus(identity, seconds);
 }
 
 std::string describe(const LaunchIdentity& identity, const Communicator& communicator) {

@@ -8,17 +8,10 @@
 
 namespace sluice {
 
-struct ConnectOptions {
-  double seconds = 300;  // to meet
-  // Of each GPU, for what is sent while kernels run; 0: as many as NCCL likes.
-  int multiprocessors = 0;
-};
-
 // Meets the other processes and returns when all are there: over MPI where the launcher prepared it, else
 // over TCP. For a GPU it chooses this process's own before anything else uses one. Error(kUsage): what this
-// build or launcher lacks, ranks that do not come in time, two ranks on one GPU.
-std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device,
-                                      const ConnectOptions& options);
+// build or launcher lacks, ranks that do not come within `seconds`, two ranks on one GPU.
+std::unique_ptr<Communicator> connect(const LaunchIdentity& identity, Device device, double seconds);
 
 // "4 ranks on 2 hosts, started by Open MPI, sums over NCCL 2.28.9".
 std::string describe(const LaunchIdentity& identity, const Communicator& communicator);

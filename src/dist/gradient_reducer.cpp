@@ -30,7 +30,6 @@ GradientReducer::GradientReducer(Communicator& communicator, Tensor gradients,
 void GradientReducer::arm() {
   if (communicator_.world_size() == 1) return;
   std::fill(ready_.begin(), ready_.end(), false);
-  unready_ = ready_.size();
   for (Bucket& bucket : buckets_) bucket.missing = bucket.parameters;
   next_ = 0;
   armed_ = true;
@@ -43,7 +42,6 @@ void GradientReducer::arm() {
 void GradientReducer::mark_ready(size_t parameter) {
   if (!armed_ || ready_[parameter]) return;
   ready_[parameter] = true;
-  --unready_;
   const Range& in = buckets_of_[parameter];
   for (int64_t i = in.begin; i < in.end; ++i) --buckets_[static_cast<size_t>(i)].missing;
   while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(next_);
@@ -59,20 +57,18 @@ void GradientReducer::flush() {
 
 void GradientReducer::start(size_t bucket) {
   next_ = bucket + 1;
-  // With the last gradient backward is over, and nothing runs beside what is still to be sent.
-  const Company company = unready_ > 0 ? Company::kKernels : Company::kNone;
-  DeviceGraph::on_host([this, bucket, company] {
+  DeviceGraph::on_host([this, bucket] {
     next_ = bucket + 1;
-    send(buckets_[bucket], company);
+    send(buckets_[bucket]);
   });
 }
 
-void GradientReducer::send(const Bucket& bucket, Company company) {
+void GradientReducer::send(const Bucket& bucket) {
   const Tensor gradients = gradients_.narrow(0, bucket.begin, bucket.end - bucket.begin);
   if (result_ == Result::kAll) {
-    communicator_.start_all_reduce_sum(gradients, company);
+    communicator_.start_all_reduce_sum(gradients);
   } else {
-    communicator_.start_reduce_scatter_sum(gradients, company);
+    communicator_.start_reduce_scatter_sum(gradients);
   }
 }
 

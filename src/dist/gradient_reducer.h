@@ -48,7 +48,7 @@ class GradientReducer {
     int64_t missing = 0;
   };
   void start(size_t bucket);
-  void send(const Bucket& bucket, Company company);
+  void send(const Bucket& bucket);
 
   Communicator& communicator_;
   Tensor gradients_;
@@ -56,8 +56,7 @@ class GradientReducer {
   std::vector<Range> buckets_of_;  // of each parameter
   Result result_;
   std::vector<bool> ready_;
-  size_t unready_ = 0;  // parameters
-  size_t next_ = 0;     // bucket to be sent
+  size_t next_ = 0;  // bucket to be sent
   bool armed_ = false;
 };
 

@@ -178,13 +178,9 @@ class MpiCommunicator final : public Communicator {
     int first = 0, ranks = 0;  // of kGatherAmong
   };
 
-  void do_start_all_reduce_sum(const Tensor& tensor, Company) override {
-    enqueue({Kind::kAllReduce, tensor});
-  }
-  void do_start_reduce_scatter_sum(const Tensor& tensor, Company) override {
-    enqueue({Kind::kReduceScatter, tensor});
-  }
-  void do_start_all_gather(const Tensor& tensor, Company) override { enqueue({Kind::kAllGather, tensor}); }
+  void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
+  void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
+  void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
 
   void do_start_gather_among(int first, int ranks, const Tensor& all) override {
     enqueue({Kind::kGatherAmong, all, first, ranks});

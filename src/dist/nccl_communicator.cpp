@@ -99,21 +99,25 @@ void refuse_shared_gpus(ControlChannel& channel, const World& world) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(std::unique_ptr<ControlChannel> control, World where, const ConnectOptions& options)
+  NcclCommunicator(std::unique_ptr<ControlChannel> control, World where, double seconds)
       : Communicator(std::move(control), std::move(where)) {
-    open(comm_, 0, options.seconds);
-    if (options.multiprocessors > 0) open(beside_, options.multiprocessors, options.seconds);
+    // Rank 0's id is the one that counts.
+    ncclUniqueId id{};
+    if (is_root()) check(nullptr, ncclGetUniqueId(&id), seconds, "ncclGetUniqueId");
+    const std::vector<std::byte> ids = channel().all_gather(std::as_bytes(std::span(&id, 1)));
+    std::memcpy(&id, ids.data(), sizeof(id));
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    const ncclResult_t started = ncclCommInitRankConfig(&comm_.value, world_size(), id, rank(), &config);
+    check(comm_.value, started, seconds, "ncclCommInitRankConfig");
   }
 
   ~NcclCommunicator() override {
     // All ranks get here together. One that does not would hold up the rest, so there is a limit.
     cudaStreamSynchronize(stream_.value);
-    for (Comm* comm : {&beside_, &comm_}) {
-      if (comm->value == nullptr) continue;
-      const ncclResult_t status = settle(comm->value, ncclCommFinalize(comm->value), 30);
-      if (status != ncclSuccess) log::warning("NCCL did not end in order: {}", ncclGetErrorString(status));
-      comm->finalized = status == ncclSuccess;
-    }
+    const ncclResult_t status = settle(comm_.value, ncclCommFinalize(comm_.value), 30);
+    if (status != ncclSuccess) log::warning("NCCL did not end in order: {}", ncclGetErrorString(status));
+    comm_.finalized = status == ncclSuccess;
   }
 
   std::string transport() const override {
@@ -123,71 +127,39 @@ class NcclCommunicator final : public Communicator {
   }
 
   std::string failure() const override {
-    for (const Comm* comm : {&comm_, &beside_}) {
-      if (comm->value == nullptr) continue;
-      ncclResult_t status = ncclSuccess;
-      const ncclResult_t asked = ncclCommGetAsyncError(comm->value, &status);
-      if (asked == ncclSuccess && (status == ncclSuccess || status == ncclInProgress)) continue;
-      return fmt::format("NCCL: {}", ncclGetErrorString(asked == ncclSuccess ? status : asked));
+    ncclResult_t status = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm_.value, &status);
+    if (asked == ncclSuccess && (status == ncclSuccess || status == ncclInProgress)) {
+      return Communicator::failure();
     }
-    return Communicator::failure();
+    return fmt::format("NCCL: {}", ncclGetErrorString(asked == ncclSuccess ? status : asked));
   }
 
  private:
-  struct Stream {
-    // First in line for free multiprocessors: others wait for what travels, on all GPUs.
-    Stream() {
-      int least = 0, greatest = 0;
-      SLUICE_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-      SLUICE_CUDA_CHECK(cudaStreamCreateWithPriority(&value, cudaStreamNonBlocking, greatest));
-    }
-    ~Stream() { cudaStreamDestroy(value); }
-    Stream(const Stream&) = delete;
-    Stream& operator=(const Stream&) = delete;
-    cudaStream_t value = nullptr;
-  };
-  struct Comm {
-    Comm() = default;
-    ~Comm() {
-      if (value == nullptr) return;
-      if (finalized) {
-        ncclCommDestroy(value);
-      } else {
-        ncclCommAbort(value);
-      }
-    }
-    Comm(const Comm&) = delete;
-    Comm& operator=(const Comm&) = delete;
-    ncclComm_t value = nullptr;
-    bool finalized = false;
-  };
-
-  void do_start_all_reduce_sum(const Tensor& tensor, Company company) override {
+  void do_start_all_reduce_sum(const Tensor& tensor) override {
     after_compute(tensor);
-    const ncclComm_t comm = comm_for(company);
-    check(comm,
+    check(comm_.value,
           ncclAllReduce(tensor.raw_data(), tensor.raw_data(), static_cast<size_t>(tensor.numel()),
-                        type_of(tensor), ncclSum, comm, stream_.value),
+                        type_of(tensor), ncclSum, comm_.value, stream_.value),
           kEnqueueSeconds, "ncclAllReduce");
   }
 
   // In place: a rank's part is where NCCL expects it, at its number times the length of one.
-  void do_start_reduce_scatter_sum(const Tensor& tensor, Company company) override {
+  void do_start_reduce_scatter_sum(const Tensor& tensor) override {
     after_compute(tensor);
-    const ncclComm_t comm = comm_for(company);
     const int64_t part = tensor.numel() / world_size();
-    check(comm,
+    check(comm_.value,
           ncclReduceScatter(tensor.raw_data(), part_of(tensor, rank()), static_cast<size_t>(part),
-                            type_of(tensor), ncclSum, comm, stream_.value),
+                            type_of(tensor), ncclSum, comm_.value, stream_.value),
           kEnqueueSeconds, "ncclReduceScatter");
   }
 
-  void do_start_all_gather(const Tensor& tensor, Company company) override {
+  void do_start_all_gather(const Tensor& tensor) override {
     after_compute(tensor);
-    const ncclComm_t comm = comm_for(company);
-    check(comm,
+    check(comm_.value,
           ncclAllGather(part_of(tensor, rank()), tensor.raw_data(),
-                        static_cast<size_t>(tensor.bytes() / world_size()), ncclUint8, comm, stream_.value),
+                        static_cast<size_t>(tensor.bytes() / world_size()), ncclUint8, comm_.value,
+                        stream_.value),
           kEnqueueSeconds, "ncclAllGather");
   }
 
@@ -231,29 +203,6 @@ class NcclCommunicator final : public Communicator {
     marks_[static_cast<size_t>(mark) % marks_.size()].hold(compute_stream(Device::kCuda));
   }
 
-  // One whose kernels have at most so many blocks; 0: as many as NCCL likes. On all ranks.
-  void open(Comm& comm, int most_blocks, double seconds) {
-    // Rank 0's id is the one that counts.
-    ncclUniqueId id{};
-    if (is_root()) check(nullptr, ncclGetUniqueId(&id), seconds, "ncclGetUniqueId");
-    const std::vector<std::byte> ids = channel().all_gather(std::as_bytes(std::span(&id, 1)));
-    std::memcpy(&id, ids.data(), sizeof(id));
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    if (most_blocks > 0) {
-      config.minCTAs = 1;
-      config.maxCTAs = most_blocks;
-      // A cluster of blocks would need free multiprocessors next to each other.
-      config.cgaClusterSize = 1;
-    }
-    const ncclResult_t started = ncclCommInitRankConfig(&comm.value, world_size(), id, rank(), &config);
-    check(comm.value, started, seconds, "ncclCommInitRankConfig");
-  }
-
-  ncclComm_t comm_for(Company company) const {
-    return company == Company::kKernels && beside_.value != nullptr ? beside_.value : comm_.value;
-  }
-
   static ncclDataType_t type_of(const Tensor& tensor) {
     return tensor.dtype() == DType::kF64 ? ncclFloat64 : ncclFloat32;
   }
@@ -266,22 +215,48 @@ class NcclCommunicator final : public Communicator {
     event_.order(compute_stream(Device::kCuda), stream_.value);
   }
 
+  struct Stream {
+    // First in line for free multiprocessors: others wait for what travels, on all GPUs.
+    Stream() {
+      int least = 0, greatest = 0;
+      SLUICE_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+      SLUICE_CUDA_CHECK(cudaStreamCreateWithPriority(&value, cudaStreamNonBlocking, greatest));
+    }
+    ~Stream() { cudaStreamDestroy(value); }
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+    cudaStream_t value = nullptr;
+  };
+  struct Comm {
+    Comm() = default;
+    ~Comm() {
+      if (value == nullptr) return;
+      if (finalized) {
+        ncclCommDestroy(value);
+      } else {
+        ncclCommAbort(value);
+      }
+    }
+    Comm(const Comm&) = delete;
+    Comm& operator=(const Comm&) = delete;
+    ncclComm_t value = nullptr;
+    bool finalized = false;
+  };
+
   Stream stream_;
   Event event_;
   std::array<Event, 64> marks_;
   size_t next_mark_ = 0;
-  // Last: gone before their stream. Never at work at the same time, since both use it.
-  Comm comm_;
-  Comm beside_;  // for what travels while kernels run, if it is to be content with less
+  Comm comm_;  // last: gone before its stream
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<ControlChannel> channel, World world,
-                                                     const ConnectOptions& options) {
+                                                     double seconds) {
   choose_gpu(world);
   refuse_shared_gpus(*channel, world);
-  return std::make_unique<NcclCommunicator>(std::move(channel), std::move(world), options);
+  return std::make_unique<NcclCommunicator>(std::move(channel), std::move(world), seconds);
 }
 
 }  // namespace sluice

@@ -96,11 +96,8 @@ void Trainer::start_gathering_weights() {
     arena_->put_own_exact_weights();
     communicator_.start_all_reduce_sum(arena_->exact_weights());
   }
-  // Forward cannot begin before the first parameter is there.
-  const int64_t begin = arena_->ranges().front().begin / arena_->bucket_elements();
   for (int64_t b = arena_->buckets(); b-- > 0;) {
-    communicator_.start_all_gather(arena_->bucket(arena_->weights(), b),
-                                   b < begin ? Company::kKernels : Company::kNone);
+    communicator_.start_all_gather(arena_->bucket(arena_->weights(), b));
     gathered_[static_cast<size_t>(b)] = communicator_.mark();
   }
   awaited_ = arena_->buckets();

@@ -133,7 +133,6 @@ TEST_CASE("every key is read into its member, and the printed run reads back as 
     "world_size": 2,
     "zero": 1,
     "sequence": 1,
-    "communication_multiprocessors": 6,
     "check_weights_every": 30,
     "start_seconds": 20.5,
     "first_step_seconds": 31.5,

@@ -12,15 +12,13 @@ class Doubling final : public Communicator {
   Doubling() : Communicator(std::make_unique<SoloChannel>(), World{0, 2, 0, 2, {"a", "a"}}) {}
   std::string transport() const override { return "test"; }
   std::vector<int64_t> sizes;
-  std::vector<Company> companies;
   int scattered = 0;
 
  private:
-  void do_start_reduce_scatter_sum(const Tensor&, Company) override { ++scattered; }
-  void do_start_all_gather(const Tensor&, Company) override {}
+  void do_start_reduce_scatter_sum(const Tensor&) override { ++scattered; }
+  void do_start_all_gather(const Tensor&) override {}
   void do_start_gather_among(int, int, const Tensor&) override {}
-  void do_start_all_reduce_sum(const Tensor& tensor, Company company) override {
-    companies.push_back(company);
+  void do_start_all_reduce_sum(const Tensor& tensor) override {
     sizes.push_back(tensor.numel());
     tensor.add_from(tensor.clone());
   }
@@ -54,25 +52,6 @@ TEST_CASE("buckets leave when their last gradient is there, in the order of memo
   CHECK(communicator.sizes == std::vector<int64_t>{6, 6});
   reducer.flush();
   for (const float value : gradients.to_vector<float>()) CHECK(value == 2.0f);
-}
-
-TEST_CASE("what is sent with the last gradient, or after it, has the GPU to itself") {
-  Doubling communicator;
-  // Five buckets of 2; parameter 3 lies in the first two, 1 in the last two but one.
-  GradientReducer reducer(communicator, ones(), {{10, 12}, {6, 8}, {4, 6}, {0, 3}}, 2);
-  using enum Company;
-  for (int pass = 0; pass < 2; ++pass) {
-    communicator.companies.clear();
-    reducer.arm();
-    reducer.mark_ready(3);
-    reducer.mark_ready(2);
-    reducer.mark_ready(1);
-    CHECK(communicator.companies == std::vector<Company>{kKernels, kKernels, kKernels, kKernels, kKernels});
-    reducer.mark_ready(0);
-    reducer.flush();
-    CHECK(communicator.companies ==
-          std::vector<Company>{kKernels, kKernels, kKernels, kKernels, kKernels, kNone});
-  }
 }
 
 TEST_CASE("gradients that are still added to stay") {

@@ -24,9 +24,9 @@ class LoopbackCommunicator final : public Communicator {
   std::string transport() const override { return "TCP"; }
 
  private:
-  void do_start_all_reduce_sum(const Tensor&, Company) override {}
-  void do_start_reduce_scatter_sum(const Tensor&, Company) override {}
-  void do_start_all_gather(const Tensor&, Company) override {}
+  void do_start_all_reduce_sum(const Tensor&) override {}
+  void do_start_reduce_scatter_sum(const Tensor&) override {}
+  void do_start_all_gather(const Tensor&) override {}
   void do_start_gather_among(int, int, const Tensor&) override {}
   void do_wait() override {}
   Mark do_mark() override { return 0; }

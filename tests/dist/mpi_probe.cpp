@@ -111,7 +111,7 @@ std::string check_all(Communicator& communicator) {
 int main(int argc, char** argv) {
   try {
     const LaunchIdentity identity = detect_launch();
-    const auto communicator = connect(identity, Device::kCpu, {10});
+    const auto communicator = connect(identity, Device::kCpu, 10);
     if (argc > 1 && std::strcmp(argv[1], "abort") == 0) {
       if (communicator->rank() == 1) communicator->abort(41);
       communicator->barrier();

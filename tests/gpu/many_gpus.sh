@@ -8,25 +8,22 @@ Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS] [CHECK...]
 
 BIN is the folder of a build with the program train; WORK (default: a temporary folder) takes data and runs, about
 100 MB; RANKS (default 2) is the number of GPUs. Processes are started as torchrun starts them and meet over TCP,
-so that no MPI is needed. Takes about six minutes; CHECKs are some of these, all but launch and sweep by default. Seconds are for
-two GPUs:
+so that no MPI is needed. Takes about six minutes; CHECKs are some of these, all but launch by default. Seconds are
+for two GPUs:
 
-  graph   (20 s) the small model below in bf16 for 30 steps: RANKS processes with and without parallel.zero, with and
-          without CUDA graphs, must give the same bits
-
-  equal   (60 s) a small model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
+  graph   (20 s) a small model in bf16 for 30 steps: RANKS processes with and without parallel.zero, with and without
+          CUDA graphs, must give the same bits
+  equal   (60 s) the same model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
           parallel.sequence, against one process that accumulates as many micro batches; a run that is stopped and
           resumed must give the same bits
   speed   (65 s) GLA 340M and 1.3B: tokens/s of a GPU and memory for 24 steps, one process against RANKS, without and
           with parallel.zero, at the same tokens a GPU; and what comparing all weights takes
   launch  (25 s) the same without CUDA graphs
-  sweep   (65 s) the same for other values of parallel.communication_multiprocessors
   timeline (15 s) two steps of GLA 340M, without and with parallel.zero: what runs under what
   long    (135 s) GLA 340M on sequences of 131072 tokens a GPU: RANKS processes that share a sequence against one
           that recomputes its layers to hold as much, 50 steps
 
-Every process is ended after LIMIT (default 300) seconds. SWEEP and SWEEP_LARGE hold the values that sweep tries with
-GLA 340M and 1.3B.
+Every process is ended after LIMIT (default 300) seconds.
 
 Exit codes: 0 all equal, 1 not, 2 usage, 77 fewer GPUs here. Speeds are printed, not judged.
 END
@@ -283,22 +280,6 @@ check_launch() {
   tell "gla_340m, no graph" "gla_340m-$ranks-no-graph" "$ranks" gla_340m-1
 }
 
-# The key's values: SWEEP for the smaller model, SWEEP_LARGE for the larger one.
-check_sweep() {
-  local key=parallel.communication_multiprocessors value reference=gla_340m-1
-  if ! [ -d "$work/gla_340m-1" ]; then measure_alone ""; fi
-  for value in ${SWEEP:-0 4 8 16}; do
-    measure "gla_340m-sweep-$value" gla_340m 16 2048 24 "$ranks" --set "$key=$value"
-    tell "gla_340m, ${key#*.} $value" "gla_340m-sweep-$value" "$ranks" "$reference"
-    measure "gla_340m-sweep-$value-zero" gla_340m 16 2048 24 "$ranks" --set "$key=$value" --set parallel.zero=1
-    tell "gla_340m, zero, ${key#*.} $value" "gla_340m-sweep-$value-zero" "$ranks" "$reference"
-  done
-  for value in ${SWEEP_LARGE:-0 8}; do
-    measure "gla_1.3b-sweep-$value" gla_1.3b 8 2048 14 "$ranks" --set "$key=$value"
-    tell "gla_1.3b, ${key#*.} $value" "gla_1.3b-sweep-$value" "$ranks" gla_1.3b-1
-  done
-}
-
 check_timeline() {
   local zero name
   for zero in 0 1; do
@@ -324,7 +305,7 @@ check_long() {
   compare long-shared long-alone 5e-3 50
 }
 
-for check in graph equal speed timeline launch sweep long; do
+for check in graph equal speed timeline launch long; do
   if wanted "$check"; then
     started=$SECONDS
     "check_$check"

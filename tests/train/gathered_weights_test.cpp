@@ -35,9 +35,9 @@ class Watched final : public Communicator {
   std::vector<Mark> waited;
 
  private:
-  void do_start_all_reduce_sum(const Tensor&, Company) override { ++started_; }
-  void do_start_reduce_scatter_sum(const Tensor&, Company) override { ++started_; }
-  void do_start_all_gather(const Tensor&, Company) override { ++started_; }
+  void do_start_all_reduce_sum(const Tensor&) override { ++started_; }
+  void do_start_reduce_scatter_sum(const Tensor&) override { ++started_; }
+  void do_start_all_gather(const Tensor&) override { ++started_; }
   void do_start_gather_among(int, int, const Tensor&) override { ++started_; }
   void do_wait() override { events_.emplace_back("wait for all"); }
   Mark do_mark() override { return started_; }
