@@ -41,6 +41,11 @@ gla::Chunked chunked_of(const Params& p, const GatedLinearAttentionPlan& plan) {
   chunked.d_scores = reinterpret_cast<float*>(workspace + plan.d_scores);
   chunked.states = reinterpret_cast<bfloat16*>(workspace + plan.states);
   chunked.d_states = reinterpret_cast<bfloat16*>(workspace + plan.d_states);
+  if constexpr (requires { p.d_head_g; }) {
+    if (p.d_head_g != nullptr) {
+      chunked.head_gate_parts = reinterpret_cast<float*>(workspace + plan.head_gate_parts);
+    }
+  }
   if (plan.path == Path::kFused) {
     chunked.panels = gla::fused_panels(p.key_size);
     chunked.fragments = gla::state_fragments(p.key_size, p.value_size);
@@ -59,6 +64,13 @@ gla::FusedWalk fused_walk_of(const Params& p, const GatedLinearAttentionPlan& pl
   return walk;
 }
 
+// Of whole heads' gates from sums over 64 keys each.
+void finish_head_gates(const GatedLinearAttentionBackward<bfloat16>& p, const gla::Chunked& chunked) {
+  if (p.d_head_g == nullptr) return;
+  gla::sum_head_gate_parts(chunked.head_gate_parts, p.tokens, p.kv_heads, (p.key_size + 63) / 64, p.d_head_g,
+                           p.d_head_g_stride, p.stream);
+}
+
 void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.flipped = true;
@@ -73,7 +85,7 @@ void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinear
 void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.d_o = {p.d_o, p.d_o_stride};
-  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr;
+  const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr && p.d_head_g == nullptr;
   prepare_chunks(chunked, p.stream);
   gla::FusedWalk reverse = fused_walk_of(p, plan);
   reverse.reverse = true;
@@ -89,6 +101,7 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   forward.start = {p.state_in, p.initial_state, nullptr}, forward.end = {p.state_out, nullptr, nullptr};
   walk_fused(chunked, forward, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
+  finish_head_gates(p, chunked);
 }
 
 // A walk over q's or dq's, k's or dk's heads. Its rows and where it ends are the caller's.
@@ -101,9 +114,6 @@ gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan
   walk.of_keys = of_keys, walk.reverse = reverse;
   walk.rows = static_cast<int>(of_keys ? p.key_size : p.value_size);
   walk.columns = static_cast<int>(of_keys ? p.value_size : p.key_size);
-  const int64_t scores = !of_keys ? plan.scores : reverse ? plan.key_scores : plan.query_scores;
-  walk.scores = reinterpret_cast<const bfloat16*>(workspace + scores);
-  walk.factors = floats(reverse ? plan.reverse_factors : plan.forward_factors);
   walk.factor = static_cast<float>(p.scale);
   walk.start_factor = walk.end_factor = 1.0f;
   walk.segment_chunks = plan.segment_chunks, walk.slots = plan.segment_slots;
@@ -117,13 +127,7 @@ gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan
 }
 
 void run_by_heads(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
-  char* workspace = static_cast<char*>(p.workspace);
   const gla::Chunked chunked = chunked_of(p, plan);
-  gla::HeadScores scores = {};
-  scores.queries = chunked.q, scores.keys = chunked.k, scores.size = chunked.key_size;
-  scores.of_queries = reinterpret_cast<bfloat16*>(workspace + plan.scores);
-  scores.forward_factors = reinterpret_cast<float*>(workspace + plan.forward_factors);
-  scores_of_heads(chunked, scores, p.stream);
   gla::HeadWalk output = head_walk_of(p, plan, false, false);
   output.values = chunked.v, output.hat = chunked.k, output.emit = chunked.q;
   output.to = {p.o, p.o_stride};
@@ -131,34 +135,12 @@ void run_by_heads(const GatedLinearAttentionForward<bfloat16>& p, const GatedLin
   walk_heads(chunked, output, p.stream);
 }
 
-// Four walks in all, counting o's, and no states in memory but for the gates' gradient.
 void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
-  char* workspace = static_cast<char*>(p.workspace);
-  const auto floats = [&](int64_t first) { return reinterpret_cast<float*>(workspace + first); };
-  const auto scores_at = [&](int64_t first) { return reinterpret_cast<bfloat16*>(workspace + first); };
   const gla::Chunked chunked = chunked_of(p, plan);
   const gla::Rows d_o = {p.d_o, p.d_o_stride};
   gla::HeadWalks walks = {};
-  walks.gated = p.d_head_g != nullptr;
-  walks.gradients_wanted = p.dq != nullptr || p.dk != nullptr || walks.gated;
+  walks.gradients_wanted = p.dq != nullptr || p.dk != nullptr;
   walks.values_wanted = p.dv != nullptr || p.d_initial_state != nullptr;
-  gla::HeadScores scores = {};
-  scores.queries = chunked.q, scores.keys = chunked.k, scores.size = chunked.key_size;
-  scores.of_keys = scores_at(plan.scores);
-  scores.forward_factors = floats(plan.forward_factors),
-  scores.reverse_factors = floats(plan.reverse_factors);
-  scores_of_heads(chunked, scores, p.stream);
-  if (walks.gradients_wanted) {
-    gla::HeadScores d_scores = {};
-    d_scores.queries = d_o, d_scores.keys = chunked.v, d_scores.size = chunked.value_size;
-    d_scores.of_queries = scores_at(plan.query_scores), d_scores.of_keys = scores_at(plan.key_scores);
-    if (walks.gated) {
-      d_scores.others = scores.of_keys;
-      d_scores.diagonal = floats(plan.diagonal), d_scores.near = floats(plan.near);
-    }
-    scores_of_heads(chunked, d_scores, p.stream);
-  }
-
   walks.values = head_walk_of(p, plan, false, true);
   walks.values.values = d_o, walks.values.hat = chunked.q, walks.values.emit = chunked.k;
   walks.values.to = {p.dv, p.dv_stride};
@@ -174,22 +156,7 @@ void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLi
   walks.keys.to = {p.dk, p.dk_stride};
   walks.keys.start = {p.state_out, p.d_final_state, nullptr};
   walks.keys.start_factor = 1.0f / chunked.scale;
-  if (!walks.gated) return walk_heads_backward(chunked, walks, p.stream);
-
-  const float* diagonal = floats(plan.diagonal);
-  void* states = workspace + plan.kept_states;
-  walks.queries.head_gate = {chunked.q, chunked.k, diagonal, floats(plan.q_totals), states, nullptr};
-  walks.keys.head_gate = {chunked.k, chunked.q, diagonal, floats(plan.k_totals), states, floats(plan.dots)};
   walk_heads_backward(chunked, walks, p.stream);
-  gla::HeadGateGradient gradient = {};
-  gradient.q_totals = floats(plan.q_totals), gradient.k_totals = floats(plan.k_totals);
-  gradient.near = floats(plan.near), gradient.dots = floats(plan.dots);
-  gradient.factors = floats(plan.forward_factors);
-  const gla::HeadGateElements elements = gla::head_gate_elements(1, 1, p.key_size, p.value_size);
-  gradient.groups = static_cast<int>(elements.totals / gla::CHUNK);
-  gradient.dots_each = static_cast<int>(elements.dots);
-  gradient.to = {p.d_head_g, p.d_head_g_stride};
-  gradient_of_head_gates(chunked, gradient, p.stream);
 }
 
 void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
@@ -204,10 +171,6 @@ void run_chunked(const GatedLinearAttentionForward<bfloat16>& p, const GatedLine
 void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   gla::Chunked chunked = chunked_of(p, plan);
   chunked.d_o = {p.d_o, p.d_o_stride};
-  if (p.d_head_g != nullptr) {
-    chunked.head_gate_parts =
-        reinterpret_cast<float*>(static_cast<char*>(p.workspace) + plan.head_gate_parts);
-  }
   const bool only_values = p.dq == nullptr && p.dk == nullptr && p.dg == nullptr && p.d_head_g == nullptr;
   const gla::StateWalk walks[2] = {
       {true, {p.state_out, p.d_final_state, nullptr}, {p.state_in, nullptr, p.d_initial_state}},
@@ -218,10 +181,7 @@ void run_chunked(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLin
   if (only_values) return;
   if (chunked.group > 1) d_scores_of_chunks(chunked, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
-  if (p.d_head_g != nullptr) {
-    gla::sum_head_gate_parts(chunked.head_gate_parts, p.tokens, p.kv_heads, (p.key_size + 63) / 64,
-                             p.d_head_g, p.d_head_g_stride, p.stream);
-  }
+  finish_head_gates(p, chunked);
 }
 
 }  // namespace

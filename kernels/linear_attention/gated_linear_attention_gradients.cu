@@ -365,6 +365,8 @@ void gradients_of_chunks(const Chunked& chunked, OutRows dq, OutRows dk, OutRows
   if (chunked.by_heads) {
     if (chunked.group > 1) {
       launch_gradients<true, false, true>(chunked, dq, dk, dg, stream);
+    } else if (chunked.fragments.panels > 0) {
+      launch_gradients<false, true, true>(chunked, dq, dk, dg, stream);
     } else {
       launch_gradients<false, false, true>(chunked, dq, dk, dg, stream);
     }

@@ -1,5 +1,5 @@
-// Pieces of the walk of heads that decay as a whole: its places in shared memory, rows that get their factor
-// there, sums of two blocks that become one, what it stores.
+// Pieces of the walk of heads that decay as a whole: its places in shared memory, the scores inside a chunk,
+// rows that get their factors, sums of two blocks that become one, what it stores.
 #pragma once
 
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.cuh"
@@ -14,83 +14,149 @@ enum class HeadMode {
 };
 inline constexpr int EXCHANGE_WARPS = CONSUMERS / 32;
 
+// Floats of a chunk and head: 64 factors of what is emitted, 64 of the update, e^bC.
+inline constexpr int EMIT_FACTORS = 0, UPDATE_FACTORS = CHUNK, HEAD_DECAY = 2 * CHUNK;
+// Scores come without the factor that their emitted token gets when it is stored, and grow as that is small.
+// A decay below e^-62 makes nothing of the state that a float could hold beside the rest; there the factor
+// stays with the scores, which keeps them in range.
+inline constexpr float LARGEST_DECAY = -90.0f;  // of two
+
 // X has COLUMNS columns; there may be less. PARTS: the columns of two blocks make one state, and what they
-// emit is the sum of both. GATED: with HeadGateWalk.
-template <int COLUMNS_, HeadMode MODE_, bool PARTS_, bool GATED_>
+// emit is the sum of both; so are the scores, which each takes from its own columns.
+template <int COLUMNS_, HeadMode MODE_, bool PARTS_>
 struct HeadShape {
   static constexpr HeadMode MODE = MODE_;
   static constexpr int COLUMNS = COLUMNS_;
-  static constexpr bool PARTS = PARTS_, GATED = GATED_;
+  static constexpr bool PARTS = PARTS_;
   static constexpr bool EMITS = MODE != HeadMode::kUpdate;
   static constexpr int PANELS = COLUMNS / PANEL;
-  static constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES, HAT_PANEL_BYTES = HAT_ROWS * PANEL_ROW_BYTES;
-  // Of two parts, each brings one of the scores' two.
-  static constexpr int SCORES = PARTS ? 1 : 2;
-  // A stage: hat of the update, W, factors; where the walk emits, rows for that and the scores.
-  static constexpr int VALUE_PLACE = PANELS * HAT_PANEL_BYTES;
+  static constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
+  // A producer and two consumers have 504 in all, as the block starts with.
+  static constexpr int CONSUMER_REGISTERS = PANELS > 2 ? 216 : 192;
+  static constexpr int PRODUCER_REGISTERS = 504 - 2 * CONSUMER_REGISTERS;
+  // A stage: rows for the update, W, factors; where the walk emits, rows for that and the scores, rounded and
+  // what the rounding took off.
+  static constexpr int VALUE_PLACE = PANELS * PANEL_BYTES;
   static constexpr int FACTOR_PLACE = VALUE_PLACE + VALUES / PANEL * PANEL_BYTES;
   static constexpr int EMIT_PLACE = FACTOR_PLACE + 1024;
   static constexpr int SCORE_PLACE = EMIT_PLACE + PANELS * PANEL_BYTES;
-  static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + SCORES * PANEL_BYTES : EMIT_PLACE;
-  static constexpr int FACTOR_BYTES = UPDATE_FACTORS * 4;
-  static constexpr int BULK_BYTES = FACTOR_BYTES + (EMITS ? SCORES * PANEL_BYTES : 0);
+  static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + 2 * PANEL_BYTES : EMIT_PLACE;
   // Two places for sums of the other part, which it writes in turn.
   static constexpr int EXCHANGE_BYTES = PARTS && EMITS ? 2 * CONSUMERS * CHUNK : 0;
   static constexpr int FIT = 225 * 1024 / STAGE_BYTES, STAGES = FIT < 4 ? FIT : 4;
   static constexpr int EXCHANGE_PLACE = STAGES * STAGE_BYTES;
   static constexpr int BARRIER_PLACE = EXCHANGE_PLACE + EXCHANGE_BYTES;
   static constexpr int BYTES = BARRIER_PLACE + 16 * STAGES + (EXCHANGE_BYTES > 0 ? 16 * EXCHANGE_WARPS : 0);
-  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && FACTOR_BYTES <= 1024 && BYTES <= 227 * 1024);
+  static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && BYTES <= 227 * 1024);
 };
 
-// Starts copying rows of COLUMNS columns to panels PANEL_BYTES apart, by the producers; zeros outside.
-template <int COLUMNS, int PANEL_BYTES>
+// Starts copying rows of COLUMNS columns to panels, by the producers; zeros outside.
+template <int COLUMNS>
 __device__ __forceinline__ void copy_rows(uint32_t tile, const bfloat16* from, int64_t stride, int rows,
                                           int columns) {
 #pragma unroll
   for (int i = 0; i < COLUMNS / PANEL; ++i) {
-    copy_panel<CHUNK, PRODUCERS>(tile + i * PANEL_BYTES, from + i * PANEL, stride, rows, columns - i * PANEL);
+    copy_panel<CHUNK, PRODUCERS>(tile + i * CHUNK * PANEL_ROW_BYTES, from + i * PANEL, stride, rows,
+                                 columns - i * PANEL);
   }
 }
 
-// A producer's 16-byte pieces of a panel are rows first_piece_row() + 16 i.
-inline constexpr int PIECE_ROWS = CHUNK / 16;
-__device__ __forceinline__ int first_piece_row() { return static_cast<int>(threadIdx.x) / 8; }
-// The pieces of hat that this thread copied, times their rows' factors. The rounding errors of LOW rows,
-// those that decay least, go behind the panel's 64 rows.
-template <class Shape>
-__device__ __forceinline__ void scale_hat(uint32_t hat, const float (&factors)[PIECE_ROWS], bool reverse) {
-  const int row0 = first_piece_row();
-  uint32_t place = piece_address(hat, row0, static_cast<int>(threadIdx.x) % 8);
+// Has lines of 128 bytes of the same rows brought to the second-level cache.
+template <int COLUMNS>
+__device__ __forceinline__ void fetch_rows(const bfloat16* from, int64_t stride, int rows, int columns) {
+  const int row = static_cast<int>(threadIdx.x) / 2;
 #pragma unroll
-  for (int panel = 0; panel < Shape::PANELS; ++panel) {
-#pragma unroll
-    for (int i = 0; i < PIECE_ROWS; ++i) {
-      uint32_t x[4], errors[4];
-      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];\n"
-                   : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                   : "r"(place + i * 16 * PANEL_ROW_BYTES)
-                   : "memory");
-      const bool low = i == 0 ? reverse : i == PIECE_ROWS - 1 && !reverse;
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float2 from = unpack_bfloat16(x[e]);
-        const float x0 = factors[i] * from.x, x1 = factors[i] * from.y;
-        x[e] = pack_bfloat16(x0, x1);
-        if (i == 0 || i == PIECE_ROWS - 1) {
-          const float2 back = unpack_bfloat16(x[e]);
-          errors[e] = pack_bfloat16(x0 - back.x, x1 - back.y);
-        }
-      }
-      const auto store = [](uint32_t to, const uint32_t(&piece)[4]) {
-        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(piece[0]), "r"(piece[1]),
-                     "r"(piece[2]), "r"(piece[3])
-                     : "memory");
-      };
-      store(place + i * 16 * PANEL_ROW_BYTES, x);
-      if (low) store(place + CHUNK * PANEL_ROW_BYTES, errors);
+  for (int i = 0; i < COLUMNS; i += 2 * PANEL) {
+    const int column = i + static_cast<int>(threadIdx.x) % 2 * PANEL;
+    if (row < rows && column < columns) {
+      asm volatile("prefetch.global.L2 [%0];\n" ::"l"(from + row * stride + column));
     }
-    place += Shape::HAT_PANEL_BYTES;
+  }
+}
+
+// A chunk's gates in a warp: those of tokens 2 lane, + 1, and their running sums, in powers of two.
+struct HeadSums {
+  float b[2];
+  float total;
+
+  __device__ __forceinline__ explicit HeadSums(const float (&g)[2]) {
+    const int lane = threadIdx.x & 31;
+    float sum = g[0] + g[1];
+#pragma unroll
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+      const float before = __shfl_up_sync(~0u, sum, lanes);
+      if (lane >= lanes) sum += before;
+    }
+    const float sum_before = __shfl_up_sync(~0u, sum, 1);
+    b[0] = (lane > 0 ? sum_before : 0.0f) + g[0], b[1] = sum;
+    total = __shfl_sync(~0u, sum, 31);
+  }
+  // b of any token, to each lane of its own.
+  __device__ __forceinline__ float of(int token) const {
+    const float even = __shfl_sync(~0u, b[0], token >> 1), odd = __shfl_sync(~0u, b[1], token >> 1);
+    return token & 1 ? odd : even;
+  }
+  // Exponents of the factor that an emitted token gets in the end, and of the one in the update.
+  __device__ __forceinline__ float of_emitted(float b_token, bool reverse) const {
+    return fmaxf(reverse ? total - b_token : b_token, LARGEST_DECAY);
+  }
+  __device__ __forceinline__ float of_update(float b_token, bool reverse) const {
+    return reverse ? b_token : total - b_token;
+  }
+  __device__ __forceinline__ void store_factors(float* to, bool reverse) const {
+    const int lane = threadIdx.x & 31;
+    *reinterpret_cast<float2*>(to + EMIT_FACTORS + 2 * lane) =
+        make_float2(power_of_two(of_emitted(b[0], reverse)), power_of_two(of_emitted(b[1], reverse)));
+    *reinterpret_cast<float2*>(to + UPDATE_FACTORS + 2 * lane) =
+        make_float2(power_of_two(of_update(b[0], reverse)), power_of_two(of_update(b[1], reverse)));
+    if (lane == 0) to[HEAD_DECAY] = power_of_two(total);
+  }
+};
+
+// Products [64 queries, 64 keys] of the producers become scores in shared memory, a panel each of rounded
+// values and what the rounding took off; zero where the key is later.
+__device__ __forceinline__ void store_scores(const float (&products)[CHUNK / 2], const HeadSums& sums,
+                                             uint32_t to, bool reverse) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+  const int row0 = static_cast<int>(threadIdx.x) / 32 * 16 + group;
+  const float b_query[2] = {sums.of(row0), sums.of(row0 + 8)};
+#pragma unroll
+  for (int t = 0; t < CHUNK / 8; ++t) {
+    const int source = 4 * t + pair;  // has the gates of columns 8 t + 2 pair, + 1
+    const float b_key[2] = {__shfl_sync(~0u, sums.b[0], source), __shfl_sync(~0u, sums.b[1], source)};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = row0 + 8 * half, column = 8 * t + 2 * pair;
+      float x[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float emitted = sums.of_emitted(reverse ? b_key[e] : b_query[half], reverse);
+        const float factor = power_of_two(b_query[half] - b_key[e] - emitted);
+        x[e] = column + e <= row ? products[4 * t + 2 * half + e] * factor : 0.0f;
+      }
+      const uint32_t rounded = pack_bfloat16(x[0], x[1]);
+      const float2 back = unpack_bfloat16(rounded);
+      const uint32_t error = pack_bfloat16(x[0] - back.x, x[1] - back.y);
+      const uint32_t place = piece_address(to, row, t) + 4 * pair;
+      asm volatile("st.shared.b32 [%0], %1;\nst.shared.b32 [%0 + %3], %2;\n" ::"r"(place), "r"(rounded),
+                   "r"(error), "n"(CHUNK * PANEL_ROW_BYTES)
+                   : "memory");
+    }
+  }
+}
+
+// W^T of 16 tokens, a warp's 16 rows of X, times the tokens' factors; and what the rounding takes off.
+__device__ __forceinline__ void scale_values(uint32_t (&rounded)[4], uint32_t (&errors)[4],
+                                             const float* factors) {
+  const int pair = threadIdx.x & 3;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {  // tokens 2 pair, + 1, and these + 8
+    const float2 factor = *reinterpret_cast<const float2*>(factors + 2 * pair + 8 * (i / 2));
+    const float2 w = unpack_bfloat16(rounded[i]);
+    const float x = w.x * factor.x, y = w.y * factor.y;
+    rounded[i] = pack_bfloat16(x, y);
+    const float2 back = unpack_bfloat16(rounded[i]);
+    errors[i] = pack_bfloat16(x - back.x, y - back.y);
   }
 }
 
@@ -109,7 +175,7 @@ __device__ __forceinline__ void add_scored_rows(float (&out)[CHUNK / 2], uint32_
   float(&part)[COUNT / 2] = reinterpret_cast<float(&)[COUNT / 2]>(out);
   const uint64_t a = wgmma_tile_along_rows(values + 16 * STEP * PANEL_ROW_BYTES, 0);
 #pragma unroll
-  for (int i = 0; i < Shape::SCORES; ++i) {
+  for (int i = 0; i < 2; ++i) {
     const uint32_t tile = scores + i * CHUNK * PANEL_ROW_BYTES;
     if constexpr (REVERSE) {
       wgmma<1>(part, a, wgmma_tile_along_rows(tile + 16 * STEP * PANEL_ROW_BYTES, 0));
@@ -144,13 +210,6 @@ __device__ __forceinline__ void barrier_acquire(uint32_t barrier, uint32_t parit
       "r"(parity)
       : "memory");
 }
-__device__ __forceinline__ void store_4_if(bool wanted, float* to, float x) {
-  asm volatile(
-      "{\n.reg .pred wanted;\nsetp.ne.b32 wanted, %2, 0;\n@wanted st.global.f32 [%0], %1;\n}\n" ::"l"(to),
-      "f"(x), "r"(static_cast<int>(wanted))
-      : "memory");
-}
-
 // sums = 32 of the 64 tokens of out, both parts': each part keeps the tokens of its number. A thread's sums
 // go to the same thread of the other block, and its warp's barrier there says when they are all in. Places
 // and barriers are two and take turns: what comes for step n + 2 was sent after this warp was done with step
@@ -187,109 +246,27 @@ __device__ __forceinline__ void exchange_halves(float (&sums)[CHUNK / 4], const 
 }
 
 // Sums [16 rows of X, 2 COUNT tokens from token0 on] of a warp, times w.factor and the tokens' factors [64],
-// to memory. to: the chunk's first token at the warp's rows of X. GATED: the sums lack the tokens' own part,
-// which comes in here behind the totals.
-template <class Shape, int COUNT>
+// to memory. to: the chunk's first token at the warp's rows of X.
+template <int COUNT>
 __device__ __forceinline__ void store_emitted(const float (&sums)[COUNT], const float* factors,
-                                              const HeadWalk& w, bfloat16* to, int64_t first_token,
-                                              int64_t chunk_head, int head, int first_row, int token0,
+                                              const HeadWalk& w, bfloat16* to, int first_row, int token0,
                                               int tokens) {
   const int lane = threadIdx.x & 31, pair = lane & 3, column = 8 * (pair % 2);
-  const int groups = (w.rows + VALUES - 1) / VALUES * (VALUES / 16);
 #pragma unroll
   for (int t = 0; t < COUNT / 4; t += 2) {
     uint32_t x[4];
-    [[maybe_unused]] uint32_t errors[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float* at = sums + 4 * (t + i / 2) + 2 * (i % 2);
       const float2 of_tokens =
           *reinterpret_cast<const float2*>(factors + token0 + 8 * (t + i / 2) + 2 * pair);
-      const float x0 = w.factor * of_tokens.x * at[0], x1 = w.factor * of_tokens.y * at[1];
-      const uint32_t rounded = pack_bfloat16(x0, x1);
-      x[i] = transpose_tile(rounded);
-      if constexpr (Shape::GATED) {
-        const float2 back = unpack_bfloat16(rounded);
-        errors[i] = transpose_tile(pack_bfloat16(x0 - back.x, x1 - back.y));
-      }
+      x[i] = transpose_tile(pack_bfloat16(w.factor * of_tokens.x * at[0], w.factor * of_tokens.y * at[1]));
     }
     transpose_in_quad(x);
     const int token = token0 + 8 * t + 8 * (pair / 2) + (lane >> 2);
     const bool inside = token < tokens && first_row + column < w.rows;
-    if constexpr (Shape::GATED) {
-      transpose_in_quad(errors);
-      const HeadGateWalk& gate = w.head_gate;
-      const auto piece_of = [&](const Rows& from) {  // some piece that is there, where `inside` is false
-        const int64_t at =
-            inside ? token * from.stride + static_cast<int64_t>(head) * w.rows + first_row + column : 0;
-        return __ldg(reinterpret_cast<const uint4*>(from.data + first_token * from.stride + at));
-      };
-      const uint4 own = piece_of(gate.own), other = piece_of(gate.other);
-      const uint32_t owns[4] = {own.x, own.y, own.z, own.w};
-      const uint32_t others[4] = {other.x, other.y, other.z, other.w};
-      const float diagonal = __ldg(gate.diagonal + chunk_head * CHUNK + token);
-      float total = 0.0f;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 high = unpack_bfloat16(x[i]), low = unpack_bfloat16(errors[i]);
-        const float2 a = unpack_bfloat16(owns[i]), b = unpack_bfloat16(others[i]);
-        const float x0 = high.x + low.x, x1 = high.y + low.y;
-        total += a.x * x0 + a.y * x1;
-        x[i] = pack_bfloat16(x0 + diagonal * b.x, x1 + diagonal * b.y);
-      }
-      total = inside ? total : 0.0f;
-      total += __shfl_xor_sync(~0u, total, 1);
-      store_4_if(pair % 2 == 0, gate.totals + (chunk_head * CHUNK + token) * groups + first_row / 16, total);
-    }
     store_16_if(inside && w.to.data != nullptr, to + token * w.to.stride + column, x);
   }
-}
-
-// A thread's part of X as factors of the walk's products, in memory that the threads of all blocks share out.
-template <class Shape>
-__device__ __forceinline__ uint4* place_of_state(void* states, int64_t block_of_state, int warpgroup) {
-  return static_cast<uint4*>(states) + (block_of_state * 2 + warpgroup) * (Shape::COLUMNS / 16) * 128 +
-         (threadIdx.x & 127);
-}
-template <class Shape>
-__device__ __forceinline__ void store_state(const float (&x)[Shape::COLUMNS / 2], void* states,
-                                            int64_t block_of_state, int warpgroup) {
-  uint4* to = place_of_state<Shape>(states, block_of_state, warpgroup);
-#pragma unroll
-  for (int panel = 0; panel < Shape::PANELS; ++panel) {
-    uint32_t packed[4][4];
-    pack_panel(packed, x, panel);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      to[(4 * panel + k) * 128] = make_uint4(packed[k][0], packed[k][1], packed[k][2], packed[k][3]);
-    }
-  }
-}
-// The sum of its products with X, in a warp's first lane.
-template <class Shape>
-__device__ __forceinline__ float dot_with_state(const float (&x)[Shape::COLUMNS / 2], const void* states,
-                                                int64_t block_of_state, int warpgroup) {
-  const uint4* from = place_of_state<Shape>(const_cast<void*>(states), block_of_state, warpgroup);
-  float dot = 0.0f;
-#pragma unroll
-  for (int panel = 0; panel < Shape::PANELS; panel += 2) {  // two panels' pieces on their way at a time
-    uint4 pieces[8];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) pieces[k] = from[(4 * panel + k) * 128];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      const uint32_t pairs[4] = {pieces[k].x, pieces[k].y, pieces[k].z, pieces[k].w};
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int at = 32 * panel + 8 * k + 4 * (i / 2) + 2 * (i % 2);
-        const float2 s = unpack_bfloat16(pairs[i]);
-        dot += s.x * x[at] + s.y * x[at + 1];
-      }
-    }
-  }
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) dot += __shfl_xor_sync(~0u, dot, lanes);
-  return dot;
 }
 
 }  // namespace sluice::kernels::gla

@@ -3,12 +3,6 @@
 
 namespace sluice::kernels::gla {
 
-void launch_plain_head_gradients(const HeadLaunch& launch, Stream stream) {
-  with_columns(launch, [&](auto columns, auto parts) {
-    launch_head_gradients<decltype(columns)::value, decltype(parts)::value, false>(launch, stream);
-  });
-}
-
 void walk_heads_backward(const Chunked& chunked, const HeadWalks& walks, Stream stream) {
   if (chunked.sequences == 0) return;
   HeadLaunch launch = {chunked, walks, 0, 0};
@@ -20,11 +14,9 @@ void walk_heads_backward(const Chunked& chunked, const HeadWalks& walks, Stream 
   }
   if (walks.values_wanted) launch.value_blocks = blocks_of(walks.values.rows, 1);
   launch_head_updates(launch, stream);
-  if (walks.gated) {
-    launch_gated_head_gradients(launch, stream);
-  } else {
-    launch_plain_head_gradients(launch, stream);
-  }
+  with_columns(launch, [&](auto columns, auto parts) {
+    launch_head_gradients<decltype(columns)::value, decltype(parts)::value>(launch, stream);
+  });
 }
 
 }  // namespace sluice::kernels::gla

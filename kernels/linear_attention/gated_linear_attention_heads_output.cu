@@ -10,13 +10,13 @@ template <int COLUMNS, HeadMode MODE>
 __global__ void __launch_bounds__(WALK_THREADS, 1)
     head_output(const __grid_constant__ Chunked p, const __grid_constant__ HeadWalk w) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  walk_head<HeadShape<COLUMNS, MODE, false, false>>(p, w, blockIdx.x);
+  walk_head<HeadShape<COLUMNS, MODE, false>>(p, w, blockIdx.x);
 #endif
 }
 
 template <int COLUMNS, HeadMode MODE>
 void launch_output(const Chunked& chunked, const HeadWalk& w, Stream stream) {
-  constexpr int kBytes = HeadShape<COLUMNS, MODE, false, false>::BYTES;
+  constexpr int kBytes = HeadShape<COLUMNS, MODE, false>::BYTES;
   static const bool allowed = (allow_walk_bytes(head_output<COLUMNS, MODE>, kBytes), true);
   static_cast<void>(allowed);
   launch_walk_blocks(head_output<COLUMNS, MODE>, w.slots * chunked.heads * ((w.rows + VALUES - 1) / VALUES),
@@ -28,8 +28,25 @@ void walk_output(const Chunked& chunked, const HeadWalk& w, Stream stream) {
   launch_output<COLUMNS, HeadMode::kForward>(chunked, w, stream);
 }
 
-constexpr int kMultiprocessors = 132;  // a constant: the segments, and so the sums, depend on shapes alone
-constexpr int kLeastSegment = 8;       // chunks
+constexpr int64_t kMultiprocessors = 132;  // a constant: segments, and so the sums, depend on shapes alone
+constexpr int64_t kLeastSegment = 8;       // chunks
+
+// Blocks of one launch that take equally long, in the order in which they start.
+struct Blocks {
+  int64_t count;
+  double time;
+};
+double time_of(const Blocks& first, const Blocks& second) {
+  const int64_t last = first.count % kMultiprocessors;  // of the first in their last round
+  double time = static_cast<double>(first.count / kMultiprocessors) * first.time;
+  int64_t left = second.count;
+  if (last > 0) {
+    time += first.time;
+    left -= (kMultiprocessors - last) * static_cast<int64_t>(first.time / second.time);
+  }
+  if (left > 0) time += static_cast<double>((left + kMultiprocessors - 1) / kMultiprocessors) * second.time;
+  return time;
+}
 
 }  // namespace
 
@@ -46,31 +63,44 @@ void walk_heads(const Chunked& chunked, const HeadWalk& output, Stream stream) {
 }
 
 HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
-                                      int64_t value_size, bool backward, bool gated) {
+                                      int64_t value_size, bool backward) {
   HeadSegmentation s;
   s.chunks = chunks + 1,
   s.slots = sequences;  // more than any: an empty last sequence, too, begins in segment 0
+  if (sequences == 0) return s;
   const auto tiles_of = [](int64_t rows) { return (rows + VALUES - 1) / VALUES; };
   const int64_t value_units = heads * tiles_of(value_size);
   const int64_t gradient_units = heads * tiles_of(key_size) * column_parts(value_size);
-  // In one launch; but gates make dk's walk wait for dq's.
-  const int64_t units = !backward ? value_units : gated ? gradient_units : value_units + 2 * gradient_units;
-  if (sequences * units * 4 >= kMultiprocessors * 3) return s;
-  const int64_t segment =
-      std::max<int64_t>((chunks * units + kMultiprocessors - 5) / (kMultiprocessors - 4), kLeastSegment);
-  if (segment * sequences >= chunks) return s;
-  s.chunks = segment, s.slots = chunks / segment + sequences;
+  // Times in those of 64 tokens and 64 columns, as measured: a chunk takes 2 of them and 1 for 64 columns,
+  // half of that where it only updates; a segment before one's own 1 for 128, a launch 6.
+  const auto chunk_time = [](int64_t columns) { return 2.0 + static_cast<double>(columns) / 64; };
+  const auto fold_time = [](int64_t columns) { return static_cast<double>(columns) / 128; };
+  const int64_t keys = padded_columns(key_size), values = std::min<int64_t>(padded_values(value_size), 256);
+  const int64_t longest = (chunks + sequences - 1) / sequences;  // of sequences of one length
+  double least = 0.0;
+  for (int64_t count = 1; count == 1 || (longest + count - 1) / count >= kLeastSegment; ++count) {
+    const int64_t segment = (longest + count - 1) / count;
+    const auto blocks_of = [&](int64_t units, int64_t columns, bool update) {
+      const double time = static_cast<double>(segment) * chunk_time(columns);
+      const int64_t before = count - 1;
+      return update
+                 ? Blocks{sequences * units * before, time / 2}
+                 : Blocks{sequences * units * count, time + static_cast<double>(before) * fold_time(columns)};
+    };
+    const auto launch_time = [&](bool update) {
+      return time_of(blocks_of(backward ? 2 * gradient_units : 0, values, update),
+                     blocks_of(value_units, keys, update));
+    };
+    const double time = launch_time(false) + (count > 1 ? launch_time(true) + 6 : 0.0);
+    if (count > 1 && time >= least) continue;
+    least = time;
+    if (count > 1) s.chunks = segment, s.slots = chunks / segment + sequences;
+  }
+  if (s.slots == sequences) return s;
   s.value_states = s.slots * value_units * VALUES * padded_columns(key_size);
   s.gradient_states = s.slots * heads * tiles_of(key_size) * VALUES * padded_values(value_size);
   s.decays = s.slots * heads;
   return s;
-}
-
-HeadGateElements head_gate_elements(int64_t chunks, int64_t heads, int64_t key_size, int64_t value_size) {
-  const int64_t tiles = (key_size + VALUES - 1) / VALUES;
-  return {chunks * heads * CHUNK * tiles * (VALUES / 16),
-          chunks * heads * tiles * VALUES * padded_values(value_size),
-          chunks * heads * column_parts(value_size) * tiles * (CONSUMERS / 32)};
 }
 
 }  // namespace sluice::kernels::gla

@@ -10,7 +10,7 @@ __global__ void __launch_bounds__(WALK_THREADS, 1) head_updates(const __grid_con
   const unsigned block = blockIdx.x, blocks = launch.blocks;
   if (block < 2 * blocks) {
     const HeadWalk& walk = block < blocks ? launch.walks.keys : launch.walks.queries;
-    walk_head<HeadShape<COLUMNS, HeadMode::kUpdate, PARTS, false>>(launch.chunked, walk, block % blocks);
+    walk_head<HeadShape<COLUMNS, HeadMode::kUpdate, PARTS>>(launch.chunked, walk, block % blocks);
   } else if (block - 2 * blocks < launch.value_blocks) {
     walk_values<HeadMode::kUpdate>(launch, block - 2 * blocks);
   }
@@ -19,8 +19,8 @@ __global__ void __launch_bounds__(WALK_THREADS, 1) head_updates(const __grid_con
 
 template <int COLUMNS, bool PARTS>
 void launch_updates(const HeadLaunch& launch, Stream stream) {
-  constexpr int kBytes = std::max(HeadShape<COLUMNS, HeadMode::kUpdate, PARTS, false>::BYTES,
-                                  value_walk_bytes<HeadMode::kUpdate>());
+  constexpr int kBytes =
+      std::max(HeadShape<COLUMNS, HeadMode::kUpdate, PARTS>::BYTES, value_walk_bytes<HeadMode::kUpdate>());
   static const bool allowed = (allow_walk_bytes(head_updates<COLUMNS, PARTS>, kBytes), true);
   static_cast<void>(allowed);
   launch_walk_blocks(head_updates<COLUMNS, PARTS>,

@@ -1,6 +1,6 @@
-// The walk of heads that decay as a whole: X = e^bC X + W^T hat in the registers of two warpgroups, and from
-// it, chunk by chunk, out^T = X emit^T + W^T P^T (in reverse with P), a third warpgroup copying ahead and
-// giving rows of hat their factors.
+// The walk of heads that decay as a whole: X = e^bC X + (factors W)^T hat in the registers of two warpgroups,
+// and from it, chunk by chunk, out^T = X emit^T + W^T P^T (in reverse with P). A third warpgroup copies ahead
+// and makes the scores P and the factors.
 #pragma once
 
 #include <type_traits>
@@ -11,6 +11,10 @@
 namespace sluice::kernels::gla {
 
 inline constexpr int WALK_THREADS = PRODUCERS + CONSUMERS;
+
+__device__ __forceinline__ void sync_producers() {
+  asm volatile("barrier.sync 1, %0;\n" ::"n"(PRODUCERS) : "memory");
+}
 
 // One block a slot of segments, head, 128 rows of X, and part.
 template <class Shape>
@@ -26,13 +30,14 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
   const int head = static_cast<int>(index / PARTS / tiles % p.kv_heads);
   const int64_t slot = index / PARTS / tiles / p.kv_heads;
   const int columns = w.columns - part * COLUMNS;
+  const bool reverse = Shape::EMITS ? Shape::MODE == HeadMode::kReverse : w.reverse;
   Segment segment;
   if (!segment_of_slot(segment, p, w.segment_chunks, slot)) return;
-  const bool is_last = segment.index == (w.reverse ? 0 : segment.segments - 1);
+  const bool is_last = segment.index == (reverse ? 0 : segment.segments - 1);
   if (!Shape::EMITS && is_last) return;
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
-      barrier_init(full + 8 * i, PRODUCERS / 32 + 1);
+      barrier_init(full + 8 * i, PRODUCERS / 32);
       barrier_init(empty + 8 * i, CONSUMERS / 32);
     }
     if constexpr (Shape::EXCHANGE_BYTES > 0) {
@@ -41,61 +46,83 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     fence_barrier_init();
   }
   sync_cluster();
-  const auto chunk_of_step = [&](int step) { return w.reverse ? segment.chunks - 1 - step : step; };
-  const auto chunk_head_of = [&](int chunk) { return (segment.first_chunk + chunk) * p.kv_heads + head; };
+  const auto chunk_of_step = [&](int step) { return reverse ? segment.chunks - 1 - step : step; };
   const int lane = threadIdx.x & 31;
 
   if (threadIdx.x < PRODUCERS) {
-    give_back_registers<56>();
+    give_back_registers<Shape::PRODUCER_REGISTERS>();
+    const int warp = static_cast<int>(threadIdx.x) / 32;
     const auto rows_of = [&](const Rows& rows, int size, int first) {
       return rows.data + segment.first_token * rows.stride + static_cast<int64_t>(head) * size + first;
     };
     const bfloat16* const values = rows_of(w.values, w.rows, row0);
     const bfloat16* const hat = rows_of(w.hat, w.columns, part * COLUMNS);
+    const bfloat16* const emit = rows_of(w.emit, w.columns, part * COLUMNS);
+    const auto tokens_of = [&](int chunk) {
+      const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
+      return static_cast<int>(left < CHUNK ? left : CHUNK);
+    };
     const auto start = [&](int step) {
       const uint32_t stage = stages + step % STAGES * Shape::STAGE_BYTES;
-      const int chunk = chunk_of_step(step);
-      const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
-      const int tokens = static_cast<int>(left < CHUNK ? left : CHUNK);
-      if (threadIdx.x == 0) {
-        const uint32_t barrier = full + 8 * (step % STAGES);
-        barrier_arrive_for_bytes(barrier, Shape::BULK_BYTES);
-        const int64_t chunk_head = chunk_head_of(chunk);
-        copy_bulk(stage + Shape::FACTOR_PLACE, w.factors + chunk_head * HEAD_FACTORS, Shape::FACTOR_BYTES,
-                  barrier);
-        if constexpr (Shape::EMITS) {
-          copy_bulk(stage + Shape::SCORE_PLACE,
-                    w.scores + (chunk_head * 2 + (Shape::PARTS ? part : 0)) * CHUNK * CHUNK,
-                    Shape::SCORES * Shape::PANEL_BYTES, barrier);
-        }
-      }
-      copy_rows<COLUMNS, Shape::HAT_PANEL_BYTES>(stage, hat + chunk * CHUNK * w.hat.stride, w.hat.stride,
-                                                 tokens, columns);
-      commit_copies();
-      copy_rows<VALUES, Shape::PANEL_BYTES>(stage + Shape::VALUE_PLACE,
-                                            values + chunk * CHUNK * w.values.stride, w.values.stride, tokens,
-                                            w.rows - row0);
+      const int chunk = chunk_of_step(step), tokens = tokens_of(chunk);
+      copy_rows<COLUMNS>(stage, hat + chunk * CHUNK * w.hat.stride, w.hat.stride, tokens, columns);
       if constexpr (Shape::EMITS) {
-        const bfloat16* emit = rows_of(w.emit, w.columns, part * COLUMNS);
-        copy_rows<COLUMNS, Shape::PANEL_BYTES>(
-            stage + Shape::EMIT_PLACE, emit + chunk * CHUNK * w.emit.stride, w.emit.stride, tokens, columns);
+        copy_rows<COLUMNS>(stage + Shape::EMIT_PLACE, emit + chunk * CHUNK * w.emit.stride, w.emit.stride,
+                           tokens, columns);
       }
+      copy_rows<VALUES>(stage + Shape::VALUE_PLACE, values + chunk * CHUNK * w.values.stride, w.values.stride,
+                        tokens, w.rows - row0);
       commit_copies();
+      // Two stages leave little time: the next step's rows come to the second-level cache meanwhile.
+      if (STAGES == 2 && step + 1 < segment.chunks) {
+        const int next = chunk_of_step(step + 1), next_tokens = tokens_of(next);
+        fetch_rows<COLUMNS>(hat + next * CHUNK * w.hat.stride, w.hat.stride, next_tokens, columns);
+        fetch_rows<COLUMNS>(emit + next * CHUNK * w.emit.stride, w.emit.stride, next_tokens, columns);
+        fetch_rows<VALUES>(values + next * CHUNK * w.values.stride, w.values.stride, next_tokens,
+                           w.rows - row0);
+      }
     };
+    float decay = 1.0f;
     // Copies of LAG later steps are on their way meanwhile.
     const auto finish = [&](int step, auto lag) {
-      constexpr int LAG = decltype(lag)::value;
-      float factors[PIECE_ROWS];
-      const float* of_chunk =
-          w.factors + chunk_head_of(chunk_of_step(step)) * HEAD_FACTORS + UPDATE_FACTORS + first_piece_row();
+      const int in_ring = step % STAGES, chunk = chunk_of_step(step), tokens = tokens_of(chunk);
+      [[maybe_unused]] const uint32_t stage = stages + in_ring * Shape::STAGE_BYTES;
+      float g[2];
 #pragma unroll
-      for (int i = 0; i < PIECE_ROWS; ++i) factors[i] = __ldg(of_chunk + 16 * i);
-      wait_for_copies<2 * LAG + 1>();
-      scale_hat<Shape>(stages + step % STAGES * Shape::STAGE_BYTES, factors, w.reverse);
-      wait_for_copies<2 * LAG>();
+      for (int e = 0; e < 2; ++e) {
+        const int64_t token = static_cast<int64_t>(chunk) * CHUNK + 2 * lane + e;
+        g[e] = 2 * lane + e < tokens ? head_gate(p.head_gates, segment.first_token + token, head) : 0.0f;
+      }
+      wait_for_copies<decltype(lag)::value>();
       fence_shared_for_tensor_cores();
+      [[maybe_unused]] float products[CHUNK / 2];
+      if constexpr (Shape::EMITS) {
+        sync_producers();  // all of them have their rows
+        const uint32_t queries = stage + (reverse ? 0 : Shape::EMIT_PLACE);
+        const uint32_t keys = stage + (reverse ? Shape::EMIT_PLACE : 0);
+        wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < COLUMNS / 16; ++i) {
+          const uint32_t at = i / 4 * Shape::PANEL_BYTES + i % 4 * 32;
+          wgmma(products, wgmma_tile_along_columns(queries + at), wgmma_tile_along_columns(keys + at), i > 0);
+        }
+        wgmma_commit();
+      }
+      const HeadSums sums(g);
+      if (warp == 0) {
+        sums.store_factors(
+            reinterpret_cast<float*>(memory + in_ring * Shape::STAGE_BYTES + Shape::FACTOR_PLACE), reverse);
+      }
+      if constexpr (Shape::EMITS) {
+        wgmma_wait<0>();
+        pin_registers(products);
+        store_scores(products, sums, stage + Shape::SCORE_PLACE, reverse);
+        fence_shared_for_tensor_cores();
+      } else {
+        decay *= power_of_two(sums.total);
+      }
       __syncwarp();
-      if (lane == 0) barrier_arrive(full + 8 * (step % STAGES));
+      if (lane == 0) barrier_arrive(full + 8 * in_ring);
     };
     constexpr int LAG = STAGES - 2;
     for (int step = 0; step < segment.chunks; ++step) {
@@ -107,19 +134,16 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
       finish(step, std::integral_constant<int, 0>());
     }
     if (!Shape::EMITS && tile == 0 && part == 0 && threadIdx.x == 0) {
-      float decay = 1.0f;
-#pragma unroll 4
-      for (int i = 0; i < segment.chunks; ++i)
-        decay *= w.factors[chunk_head_of(i) * HEAD_FACTORS + HEAD_DECAY];
       w.segment_decays[slot * p.kv_heads + head] = decay;
     }
     sync_cluster();  // no block leaves while the other sends it sums
     return;
   }
 
-  take_registers<224>();  // 504 of three threads, as the block starts with
+  take_registers<Shape::CONSUMER_REGISTERS>();
   const int warpgroup = static_cast<int>(threadIdx.x) / 128 - 1;
-  const int warp_row = row0 + warpgroup * PANEL + (static_cast<int>(threadIdx.x) / 32 & 3) * 16;
+  const int in_warpgroup = (static_cast<int>(threadIdx.x) / 32 & 3) * 16;
+  const int warp_row = row0 + warpgroup * PANEL + in_warpgroup;
   const auto of_slot = [&](auto* states, int64_t s) {
     return states + (s * p.kv_heads + head) * w.rows * w.columns;
   };
@@ -142,9 +166,9 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
         x[i] = w.start_factor * from[place(row, column)];
       });
     }
-    const int before = w.reverse ? segment.segments - 1 - segment.index : segment.index;
+    const int before = reverse ? segment.segments - 1 - segment.index : segment.index;
     for (int j = before; j > 0; --j) {
-      const int64_t other = w.reverse ? slot + j : slot - j;
+      const int64_t other = reverse ? slot + j : slot - j;
       const float4* from = fragments_of(other);
       const float decay = w.segment_decays[other * p.kv_heads + head];
 #pragma unroll
@@ -163,21 +187,11 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     const float* factors =
         reinterpret_cast<const float*>(memory + in_ring * Shape::STAGE_BYTES + Shape::FACTOR_PLACE);
     const uint32_t values = stage + Shape::VALUE_PLACE + warpgroup * Shape::PANEL_BYTES;
-    const int64_t chunk_head = chunk_head_of(chunk);
-    [[maybe_unused]] const int64_t block_of_state = (chunk_head * PARTS + part) * tiles + tile;
-    if constexpr (Shape::GATED && Shape::MODE == HeadMode::kReverse) {
-      const float dot = dot_with_state<Shape>(x, w.head_gate.states, block_of_state, warpgroup);
-      if (lane == 0) w.head_gate.dots[block_of_state * 8 + static_cast<int>(threadIdx.x) / 32 - 4] = dot;
-    }
     barrier_wait(full + 8 * in_ring, (step / STAGES) & 1);
     float out[CHUNK / 2];
-    if constexpr (Shape::GATED && Shape::MODE == HeadMode::kForward) {
-      store_state<Shape>(x, w.head_gate.states, block_of_state, warpgroup);
-      pin_registers(x);  // or what is packed stays for the products below, and registers run out
-    }
-    // No product runs while X decays: the compiler would wait for it at every step. And two panels of factors
-    // at a time are what registers hold.
-    constexpr int BATCH = Shape::PANELS < 2 ? 1 : 2;
+    // No product runs while X decays: the compiler would wait for it at every step. And a panel of factors at
+    // a time is what registers hold beside the largest X.
+    constexpr int BATCH = Shape::PANELS == 2 ? 2 : 1;
 #pragma unroll
     for (int first = 0; first < Shape::PANELS; first += BATCH) {
       uint32_t packed[BATCH][4][4];
@@ -209,22 +223,39 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
       add_scored_rows<Shape, 3>(out, values, scores);
       wgmma_commit();
     }
-    const int low_first = w.reverse ? 0 : CHUNK - LOW;  // tokens of the rounding errors
-#pragma unroll
-    for (int k = 0; k < HAT_ROWS; k += 16) {
-      const int token = k < CHUNK ? k : low_first;
-      wgmma<1>(x, wgmma_tile_along_rows(values + token * PANEL_ROW_BYTES, 0),
-               wgmma_tile_along_rows(stage + k * PANEL_ROW_BYTES, Shape::HAT_PANEL_BYTES));
+    // Nor do they hold, while these products run, the factors of the update.
+    constexpr bool OUT_FIRST = Shape::EMITS && Shape::PANELS > 2;
+    if constexpr (OUT_FIRST) {
+      wgmma_wait<0>();
+      pin_registers(out);
     }
+    // W with its factors, and the rounding errors of the tokens that decay least on their way.
+    uint32_t scaled[CHUNK / 16][4], errors[4];
+    const int low = reverse ? 0 : CHUNK / 16 - 1;
+#pragma unroll
+    for (int i = 0; i < CHUNK / 16; ++i) {
+      uint32_t of_step[4];
+      fragment_a_stored_km(scaled[i], values, in_warpgroup, 16 * i);
+      scale_values(scaled[i], of_step, factors + UPDATE_FACTORS + 16 * i);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) errors[e] = i == low ? of_step[e] : i == 0 ? 0 : errors[e];
+    }
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < CHUNK / 16; ++i) {
+      wgmma<1>(x, scaled[i], wgmma_tile_along_rows(stage + 16 * i * PANEL_ROW_BYTES, Shape::PANEL_BYTES));
+    }
+    wgmma<1>(x, errors, wgmma_tile_along_rows(stage + 16 * low * PANEL_ROW_BYTES, Shape::PANEL_BYTES));
     wgmma_commit();
     if constexpr (Shape::EMITS) {
-      wgmma_wait<1>();
-      pin_registers(out);
+      if constexpr (!OUT_FIRST) {
+        wgmma_wait<1>();
+        pin_registers(out);
+      }
       const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
       const auto store = [&](const auto& sums, int token0) {
-        store_emitted<Shape>(sums, factors + EMIT_FACTORS, w, to + chunk * CHUNK * w.to.stride,
-                             segment.first_token + chunk * CHUNK, chunk_head, head, warp_row, token0,
-                             static_cast<int>(left < CHUNK ? left : CHUNK));
+        store_emitted(sums, factors + EMIT_FACTORS, w, to + chunk * CHUNK * w.to.stride, warp_row, token0,
+                      static_cast<int>(left < CHUNK ? left : CHUNK));
       };
       if constexpr (Shape::PARTS) {
         float sums[CHUNK / 4];

@@ -100,33 +100,21 @@ void place_chunks(const Params& p, bool backward, bool fused, GatedLinearAttenti
   plan.bytes = parts.bytes();
 }
 
-// The fused path where heads decay as a whole.
+// The fused path where heads decay as a whole: nothing but what segments leave.
 template <class Params>
-void place_heads(const Params& p, bool backward, bool gated, GatedLinearAttentionPlan& plan) {
+void place_heads(const Params& p, bool backward, GatedLinearAttentionPlan& plan) {
   plan.path = Path::kFused, plan.by_heads = true;
-  const int64_t chunk_heads = p.chunks * p.heads, scores = chunk_heads * 2 * gla::CHUNK * gla::CHUNK;
-  Parts parts;
-  plan.scores = parts.next(scores, 2);
-  (backward ? plan.reverse_factors : plan.forward_factors) = parts.next(chunk_heads * gla::HEAD_FACTORS, 4);
   const gla::HeadSegmentation segments =
-      gla::head_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, backward, gated);
+      gla::head_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, backward);
   plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
+  Parts parts;
   plan.segment_states = parts.next(segments.value_states, 4);
   plan.segment_decays = parts.next(segments.decays, 4);
   if (backward) {
-    plan.forward_factors = parts.next(chunk_heads * gla::HEAD_FACTORS, 4);
-    plan.query_scores = parts.next(scores, 2), plan.key_scores = parts.next(scores, 2);
     plan.query_states = parts.next(segments.gradient_states, 4);
     plan.query_decays = parts.next(segments.decays, 4);
     plan.key_states = parts.next(segments.gradient_states, 4);
     plan.key_decays = parts.next(segments.decays, 4);
-  }
-  if (gated) {
-    const gla::HeadGateElements elements =
-        gla::head_gate_elements(p.chunks, p.heads, p.key_size, p.value_size);
-    plan.q_totals = parts.next(elements.totals, 4), plan.k_totals = parts.next(elements.totals, 4);
-    plan.kept_states = parts.next(elements.states, 2), plan.dots = parts.next(elements.dots, 4);
-    plan.near = parts.next(chunk_heads, 4), plan.diagonal = parts.next(chunk_heads * gla::CHUNK, 4);
   }
   plan.bytes = parts.bytes();
 }
@@ -159,7 +147,7 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionForward<T>& p) {
         rows_on_16_bytes(p.v, p.v_stride) && rows_on_16_bytes(p.g, p.g_stride) &&
         rows_on_16_bytes(p.o, p.o_stride)) {
       if (p.g == nullptr && fused_fits(p)) {
-        place_heads(p, false, false, plan);
+        place_heads(p, false, plan);
       } else {
         place_chunks(p, false, fused_fits(p), plan);
       }
@@ -181,10 +169,11 @@ GatedLinearAttentionPlan plan_of(const GatedLinearAttentionBackward<T>& p) {
                           rows_on_16_bytes(p.dk, p.dk_stride) && rows_on_16_bytes(p.dv, p.dv_stride) &&
                           rows_on_16_bytes(p.dg, p.dg_stride);
     if (sizes_fit_tensor_cores(p) && rows_fit && p.d_o != nullptr) {
-      if (p.g == nullptr && fused_fits(p) && p.value_size <= gla::HEADS_LARGEST_COLUMNS && p.scale != 0) {
-        place_heads(p, true, p.d_head_g != nullptr, plan);
+      if (p.g == nullptr && p.d_head_g == nullptr && fused_fits(p) &&
+          p.value_size <= gla::HEADS_LARGEST_COLUMNS && p.scale != 0) {
+        place_heads(p, true, plan);
       } else {
-        place_chunks(p, true, fused_fits(p) && p.head_g == nullptr && p.constant_g == nullptr, plan);
+        place_chunks(p, true, fused_fits(p), plan);
       }
       return plan;
     }

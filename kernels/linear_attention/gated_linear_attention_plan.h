@@ -16,19 +16,16 @@ struct GatedLinearAttentionPlan {
     kStep,       // forward, at most one token a sequence
   };
   Path path = Path::kRecurrent;
-  bool by_heads = false;  // fused: heads decay as a whole
+  bool by_heads = false;  // fused, where heads decay as a whole and their gates want no gradient
   // First bytes of the parts of the workspace, and the whole of it. Unused parts are empty.
   int64_t spans = 0, decay = 0, q_hat = 0, k_hat = 0, scores = 0, states = 0, d_scores = 0,
           d_states = 0;                            // fused and chunked; fused forward has no states
   int64_t segment_states = 0, segment_decays = 0;  // fused
   int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
-  int64_t head_gate_parts = 0;         // chunked and recurrent, where heads decay as a whole
-  // Fused, by heads, beside spans, scores and segments: HeadScores, and what backward's walks leave of
-  // segments and, where the gates want gradients, for these.
-  int64_t forward_factors = 0, reverse_factors = 0, query_scores = 0, key_scores = 0;
+  int64_t head_gate_parts = 0;         // where heads decay as a whole and their gates want gradients
+  // Fused, by heads: what backward's walks leave of segments, beside segment_states and segment_decays.
   int64_t query_states = 0, query_decays = 0, key_states = 0, key_decays = 0;
-  int64_t q_totals = 0, k_totals = 0, kept_states = 0, dots = 0, near = 0, diagonal = 0;
   int64_t bytes = 0;
 
   std::string to_string() const;

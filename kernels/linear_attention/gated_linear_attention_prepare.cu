@@ -273,7 +273,9 @@ void launch_prepare(const Chunked& chunked, Stream stream) {
 
 void prepare_chunks(const Chunked& chunked, Stream stream) {
   if (chunked.chunks == 0) return;
-  if (chunked.panels > 0) {
+  if (chunked.panels > 0 && chunked.by_heads) {
+    launch_prepare<true, true>(chunked, stream);
+  } else if (chunked.panels > 0) {
     launch_prepare<true, false>(chunked, stream);
   } else if (chunked.by_heads) {
     launch_prepare<false, true>(chunked, stream);

@@ -54,6 +54,8 @@ struct GlaArrays {
   Doubles o, final_state, dq, dk, dv, dg, d_initial;  // outputs
   std::vector<int64_t> offsets, state_in, state_out, chunks;
   int64_t slots = 0;
+  double dg_terms =
+      0;  // RMS of the norms of what the gates' gradients are sums of, where heads decay as a whole
 };
 
 inline Doubles normal(size_t count, std::mt19937_64& random) {
@@ -146,6 +148,17 @@ inline void run_on_cpu(const GlaCase& c, GlaArrays& a) {
     b.d_final_state = a.d_final.data(), b.d_initial_state = a.d_initial.data();
   }
   kernels::cpu::gated_linear_attention_backward(b);
+  if (!c.gated() || c.decay != GlaDecay::kHeads) return;
+  // The same gates for each channel: the gradients of those.
+  Doubles g, terms(a.g.size() * static_cast<size_t>(c.key_size));
+  for (const double gate : a.g) g.insert(g.end(), static_cast<size_t>(c.key_size), gate);
+  b.head_g = nullptr, b.d_head_g = nullptr, b.d_initial_state = nullptr;
+  b.dq = b.dk = b.dv = nullptr;
+  b.g = g.data(), b.g_stride = KK, b.dg = terms.data(), b.dg_stride = KK;
+  kernels::cpu::gated_linear_attention_backward(b);
+  double sum = 0;
+  for (const double term : terms) sum += term * term;
+  a.dg_terms = std::sqrt(sum / std::max<double>(1, static_cast<double>(a.g.size())));
 }
 
 // The same on the GPU, into a's outputs. Runs twice from a CUDA graph: `same_bits` says whether both runs
