@@ -21,6 +21,7 @@ class SoloCommunicator final : public Communicator {
   void do_start_reduce_scatter_sum(const Tensor&) override {}
   void do_start_all_gather(const Tensor&) override {}
   void do_start_gather_among(int, int, const Tensor&) override {}
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override {}
   void do_wait() override {}
   Mark do_mark() override { return 0; }
   void do_wait_for(Mark) override {}
@@ -106,6 +107,15 @@ void Communicator::start_gather_among(int first, int ranks, const Tensor& mine, 
   note("gather among ranks", all.numel());
   all.narrow(0, rank() - first, 1).copy_from(mine.view({1, mine.numel()}));
   do_start_gather_among(first, ranks, all);
+}
+
+void Communicator::start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) {
+  SLUICE_ASSERT(mine.is_contiguous() && theirs.is_contiguous() && mine.dtype() == theirs.dtype());
+  SLUICE_ASSERT(first >= 0 && first <= rank() && rank() < first + ranks && first + ranks <= world_size());
+  SLUICE_ASSERT(mine.rank() == 2 && mine.size(0) == ranks && theirs.shape() == mine.shape());
+  note("exchange among ranks", mine.numel());
+  theirs.narrow(0, rank() - first, 1).copy_from(mine.narrow(0, rank() - first, 1));
+  do_start_exchange_among(first, ranks, mine, theirs);
 }
 
 void Communicator::wait() { do_wait(); }

@@ -62,6 +62,9 @@ class Communicator {
   // Among the ranks first to first + ranks - 1, this one included: rank first + i's `mine`, contiguous and of
   // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
   void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
+  // The same ranks: row i of `mine` [ranks, n] becomes this rank's row of rank first + i's `theirs`
+  // [ranks, n].
+  void start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs);
   void wait();
   // Behind all that was started so far; wait_for(mark) waits for that alone.
   Mark mark() { return do_mark(); }
@@ -103,7 +106,9 @@ class Communicator {
   virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
   virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
   virtual void do_start_all_gather(const Tensor& tensor) = 0;
-  virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
+  // Own rows are where they belong.
+  virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;
+  virtual void do_start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) = 0;
   virtual void do_wait() = 0;
   virtual Mark do_mark() = 0;
   virtual void do_wait_for(Mark mark) = 0;

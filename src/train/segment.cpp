@@ -1,6 +1,7 @@
 #include "train/segment.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/error.h"
 
@@ -32,6 +33,19 @@ Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool re
           ? ops::SequenceLayout::cut_at(batch.rows, length, cut(batch.document_starts, batch, first, length))
           : ops::SequenceLayout::uniform(batch.rows, length);
   return segment;
+}
+
+std::vector<int64_t> tokens_since_document_start(const Batch& batch, int64_t first) {
+  std::vector<int64_t> tokens;
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    const auto begin = batch.document_starts.begin() + row * batch.length, end = begin + first;
+    const auto start = std::find_if(std::reverse_iterator(end), std::reverse_iterator(begin),
+                                    [](int32_t starts) { return starts != 0; });
+    // A row begins a sequence, flagged or not.
+    const bool found = start.base() != begin;
+    tokens.push_back(found ? end - start.base() + 1 : first);
+  }
+  return tokens;
 }
 
 int64_t count_labels(const Segment& segment) {

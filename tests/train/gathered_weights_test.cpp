@@ -39,6 +39,7 @@ class Watched final : public Communicator {
   void do_start_reduce_scatter_sum(const Tensor&) override { ++started_; }
   void do_start_all_gather(const Tensor&) override { ++started_; }
   void do_start_gather_among(int, int, const Tensor&) override { ++started_; }
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override { ++started_; }
   void do_wait() override { events_.emplace_back("wait for all"); }
   Mark do_mark() override { return started_; }
   void do_wait_for(Mark mark) override {
