@@ -67,7 +67,7 @@ HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t
   HeadSegmentation s;
   s.chunks = chunks + 1,
   s.slots = sequences;  // more than any: an empty last sequence, too, begins in segment 0
-  if (sequences == 0) return s;
+  if (chunks == 0) return s;
   const auto tiles_of = [](int64_t rows) { return (rows + VALUES - 1) / VALUES; };
   const int64_t value_units = heads * tiles_of(value_size);
   const int64_t gradient_units = heads * tiles_of(key_size) * column_parts(value_size);

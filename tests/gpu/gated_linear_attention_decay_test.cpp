@@ -5,6 +5,9 @@
 namespace sluice::test {
 namespace {
 
+// Of a few values the largest error counts: three times the RMS of many.
+constexpr Limits kFewTokens = {3.3e-3, 3.3e-3, 6.6e-3, 3.3e-3};
+
 using Path = kernels::GatedLinearAttentionPlan::Path;
 
 // Gates of whole heads with the memory that the model's have, about 20 tokens.
@@ -55,9 +58,9 @@ TEST_CASE("bfloat16, heads decay as a whole: packed sequences with empty ones", 
 
 TEST_CASE("bfloat16, heads decay as a whole: all lengths around a chunk", "[gla][decay]") {
   for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
-    check_kinds<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kAnyGates, kAnyGates,
+    check_kinds<bfloat16>(of_sizes({length}, 1, 1, 64, 64), kFewTokens, kFewTokens,
                           static_cast<uint64_t>(length));
-    check<bfloat16>(by_heads(of_sizes({length}, 1, 1, 136, 512)), kAnyGates, static_cast<uint64_t>(length));
+    check<bfloat16>(by_heads(of_sizes({length}, 1, 1, 136, 512)), kFewTokens, static_cast<uint64_t>(length));
   }
 }
 
@@ -172,7 +175,5 @@ TEST_CASE("Heads that decay as a whole have a fused path", "[gla][decay]") {
   CHECK(kernels::plan_of(backward).path == Path::kFused);
   CHECK_FALSE(kernels::plan_of(backward).by_heads);
 }
-
-}  // namespace
 
 }  // namespace sluice::test
