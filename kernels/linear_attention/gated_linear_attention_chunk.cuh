@@ -250,7 +250,11 @@ __device__ __forceinline__ Gates gates_of_head(const HeadGates& head_gates, int6
     const float g = row < rows ? head_gate(head_gates, first_token + row, head) : 0.0f;
     return make_float2(g, g);
   };
-  return sum_gates<COLUMNS>(gate, column, segment, sums);
+  Gates gates = sum_gates<COLUMNS>(gate, column, segment, sums);
+#pragma unroll
+  for (int i = 0; i < SEGMENT_ROWS; ++i) gates.b[i][1] = gates.b[i][0];  // then one exponential does for both
+  gates.total[1] = gates.total[0];
+  return gates;
 }
 
 }  // namespace sluice::kernels::gla
