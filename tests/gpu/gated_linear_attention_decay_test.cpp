@@ -65,9 +65,9 @@ TEST_CASE("bfloat16, heads decay as a whole: all lengths around a chunk", "[gla]
 }
 
 TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segments", "[gla][decay]") {
-  check_kinds<bfloat16>(of_sizes({1500, 64, 0, 1300, 513}, 1, 1, 64, 64), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({3000, 64, 0, 2300, 513}, 1, 1, 64, 64), kAnyGates, kAnyGates);
   check_kinds<bfloat16>(of_sizes({1311}, 2, 2, 128, 256), kAnyGates, kAnyGates);
-  check_kinds<bfloat16>(of_sizes({600, 0, 1100}, 1, 1, 256, 400), kAnyGates, kAnyGates);
+  check_kinds<bfloat16>(of_sizes({2100, 0}, 1, 1, 256, 400), kAnyGates, kAnyGates);
   check<bfloat16>(by_heads(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
   check<bfloat16>(constant(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
 }
@@ -129,6 +129,14 @@ TEST_CASE("bfloat16, heads decay as a whole: scales, no states, no gradient thro
   SECTION("no states") { c.states = false; }
   SECTION("no gradient through o") { c.d_o = false; }
   check_kinds<bfloat16>(c, kAnyGates, kAnyGates);
+}
+
+// For a sanitizer: all kernels, cut into segments or not, with a part of V in one block or two.
+TEST_CASE("bfloat16, heads decay as a whole: small", "[.small_decay]") {
+  check<bfloat16>(constant(of_sizes({130, 7}, 1, 1, 64, 64)), kAnyGates);
+  check<bfloat16>(constant(of_sizes({1100}, 1, 1, 128, 128)), kAnyGates);
+  check<bfloat16>(by_heads(of_sizes({130}, 1, 1, 136, 264)), kAnyGates);
+  check<bfloat16>(without(of_sizes({130}, 1, 1, 136, 264)), kAnyGates);
 }
 
 TEST_CASE("float, heads decay as a whole: the recurrence to 1e-5", "[gla][decay]") {

@@ -214,17 +214,25 @@ void time_step(int64_t batch) {
 
 }  // namespace
 
-TEST_CASE("Times of the model's shapes", "[.time]") {
+TEST_CASE("Times of the model's shapes", "[.time][.time_channels]") {
   time_shape(256, 512);
   time_shape(128, 256);
   for (const int64_t batch : {1, 8, 64}) time_step(batch);
 }
 
-TEST_CASE("Times where heads decay as a whole", "[.time][.time_decay]") {
-  for (const Kind kind : {Kind::kConstant, Kind::kHeads, Kind::kNone}) {
-    time_shape(256, 512, kind);
-    time_shape(128, 256, kind);
-  }
+TEST_CASE("Times with constant decays", "[.time][.time_decay][.time_constant]") {
+  time_shape(256, 512, Kind::kConstant);
+  time_shape(128, 256, Kind::kConstant);
+}
+
+TEST_CASE("Times with gates of heads", "[.time][.time_decay]") {
+  time_shape(256, 512, Kind::kHeads);
+  time_shape(128, 256, Kind::kHeads);
+}
+
+TEST_CASE("Times without decay", "[.time][.time_decay]") {
+  time_shape(256, 512, Kind::kNone);
+  time_shape(128, 256, Kind::kNone);
 }
 
 TEST_CASE("One forward and backward where heads decay as a whole", "[.once_decay]") {
