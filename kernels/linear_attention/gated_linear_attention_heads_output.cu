@@ -71,8 +71,8 @@ HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t
   const auto tiles_of = [](int64_t rows) { return (rows + VALUES - 1) / VALUES; };
   const int64_t value_units = heads * tiles_of(value_size);
   const int64_t gradient_units = heads * tiles_of(key_size) * column_parts(value_size);
-  // Times in those of 64 tokens and 64 columns, as measured: a chunk takes 2 of them and 1 for 64 columns,
-  // half of that where it only updates; a segment before one's own 1 for 128, a launch 6.
+  // Rough times: a chunk takes 2 and 1 for each 64 columns, half of that where it only updates; a segment
+  // before one's own 1 for each 128 columns, a launch 6.
   const auto chunk_time = [](int64_t columns) { return 2.0 + static_cast<double>(columns) / 64; };
   const auto fold_time = [](int64_t columns) { return static_cast<double>(columns) / 128; };
   const int64_t keys = padded_columns(key_size), values = std::min<int64_t>(padded_values(value_size), 256);
