@@ -23,7 +23,7 @@ struct Stage {
 struct Inside {
   float k[CHUNK * ROW];  // k e^(middle - b), or k; then dq
   float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
-  float b[CHUNK * ROW];  // where the factors would leave the range of floats
+  float b[CHUNK * ROW];  // where the factors of a segment would leave the range of floats
 };
 // What the sums meet once all states are read. Of a group's heads, the first leaves `far` for the last.
 template <bool GROUPED>

@@ -84,7 +84,7 @@ __device__ __forceinline__ void write_powers(SegmentPowers& powers, int2 middles
 }
 
 // The same with middles of segments: those before the 16 rows meet them at their start. Powers of two leave
-// 11 bits as they are, and what underflows has decayed by 2^-66 at least.
+// 11 bits as they are, and what underflows has decayed by 2^-65 at least.
 __device__ __forceinline__ void add_scores_by_segments(float (&c)[4][4], const PrepareShared& shared,
                                                        int row0, int column0) {
   const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;

@@ -183,11 +183,11 @@ TEST_CASE("bfloat16: one channel of 64 with strong gates, in the errors of the o
       return channel % 64 == 37 ? gate - noise * std::abs(x) : -std::log1p(std::exp(-x)) / 16;
     };
   };
-  SECTION("-2") { strong(-2, 0.5); }
-  SECTION("-5") { strong(-5, 0.1); }
-  SECTION("-10") { strong(-10, 0.1); }
-  SECTION("-20, term by term") { strong(-20, 1); }
-  SECTION("-110, term by term") { strong(-110, 1); }
+  SECTION("at -2") { strong(-2, 0.5); }
+  SECTION("at -5") { strong(-5, 0.1); }
+  SECTION("at -10") { strong(-10, 0.1); }
+  SECTION("at -20, term by term") { strong(-20, 1); }
+  SECTION("at -110, term by term") { strong(-110, 1); }
   SECTION("in one of two panels") {
     c.gate = [](double x, int64_t, int64_t channel) {
       return channel == 70 ? -4.0 : -std::log1p(std::exp(-x)) / 16;
@@ -203,7 +203,7 @@ TEST_CASE("bfloat16: one channel of 64 with strong gates, in the errors of the o
 
 TEST_CASE("bfloat16: strong gates of many channels", "[gla][strong]") {
   GlaCase c = of_sizes(kPacked, 2, 2, 128, 64);
-  SECTION("-2") {
+  SECTION("at -2") {
     c.gate = [](double x, int64_t, int64_t) { return -2 - 0.1 * std::abs(x); };
   }
   SECTION("none, minus zero and strong ones") {
@@ -234,10 +234,10 @@ TEST_CASE("bfloat16: strong gates of many channels", "[gla][strong]") {
       return -10.2 - 0.004 * static_cast<double>(channel % 64) - 1e-3 * std::abs(x);
     };
   }
-  SECTION("-80") {
+  SECTION("at -80") {
     c.gate = [](double, int64_t, int64_t) { return -80.0; };
   }
-  SECTION("-2, heads in groups") {
+  SECTION("at -2, heads in groups") {
     c.heads = 4;
     c.gate = [](double x, int64_t, int64_t) { return -2 - 0.1 * std::abs(x); };
   }

@@ -75,9 +75,8 @@ class Timed {
   void backward(int i) { kernels::cuda::gated_linear_attention_backward(backward_params(set(i))); }
   size_t workspace_bytes() const { return workspace_->size(); }
 
-  // Every `step`-th channel decays by `gate` a token.
-  void decay_more(double gate, size_t step) {
-    std::vector<bfloat16> gates = random_rows(sets_[0]->g->size(), true);
+  // Every `step`-th channel decays by `gate` a token, the others as `gates` say.
+  void decay_more(std::vector<bfloat16> gates, double gate, size_t step) {
     for (size_t i = 0; i < gates.size(); i += step) gates[i] = to_bfloat16(static_cast<float>(gate));
     for (const std::unique_ptr<Set>& set : sets_) {
       SLUICE_CUDA_CHECK(cudaMemcpy(set->g->data(), gates.data(), set->g->size() * sizeof(bfloat16),
@@ -236,8 +235,9 @@ template <class Visit>
 void visit_strong_gates(int sets, const Visit& visit) {
   for (const auto& [key_size, value_size] : {std::pair<int64_t, int64_t>{256, 512}, {128, 256}}) {
     Timed timed({16384, 8, 4, key_size, value_size}, sets);
+    const std::vector<bfloat16> weak = random_rows(static_cast<size_t>(16384 * 4 * key_size), true);
     for (const auto& gates : kStrongGates) {
-      if (gates.step > 0) timed.decay_more(gates.gate, gates.step);
+      if (gates.step > 0) timed.decay_more(weak, gates.gate, gates.step);
       visit(timed, key_size, value_size, gates.name);
     }
   }
