@@ -248,6 +248,15 @@ TEST_CASE("bfloat16: strong gates of many channels", "[gla][strong]") {
   check<bfloat16>(c, kAnyGates);
 }
 
+TEST_CASE("bfloat16: strong gates at sizes of heads", "[gla][strong]") {
+  for (const auto& [key, value] :
+       std::vector<std::pair<int64_t, int64_t>>{{8, 24}, {16, 16}, {80, 48}, {200, 136}, {320, 64}}) {
+    GlaCase c = of_sizes({130, 17}, 1, 1, key, value);
+    c.gate = [](double x, int64_t, int64_t channel) { return (channel % 5 == 0 ? -6 : -0.5) * std::abs(x); };
+    check<bfloat16>(c, kAnyGates, static_cast<uint64_t>(key));
+  }
+}
+
 TEST_CASE("bfloat16: scales, no states, no gradient through o", "[gla]") {
   GlaCase c = of_sizes({130, 70}, 2, 1, 64, 64);
   SECTION("3") { c.scale = 3; }
