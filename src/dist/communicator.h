@@ -106,15 +106,16 @@ class Communicator {
   virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
   virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
   virtual void do_start_all_gather(const Tensor& tensor) = 0;
-  // Own rows are where they belong.
-  virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;
-  virtual void do_start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) = 0;
+  // Rank first + i gets row i of `sent`, or the only row, and its own comes to row i of `received`
+  // [ranks, n], where this rank's is already.
+  virtual void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) = 0;
   virtual void do_wait() = 0;
   virtual Mark do_mark() = 0;
   virtual void do_wait_for(Mark mark) = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 
  private:
+  void start_among(const char* name, int first, int ranks, const Tensor& sent, const Tensor& received);
   void note(const char* collective, int64_t size);
 
   std::unique_ptr<ControlChannel> channel_;

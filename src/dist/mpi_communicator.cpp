@@ -172,23 +172,20 @@ class MpiCommunicator final : public Communicator {
   std::string transport() const override { return "MPI"; }
 
  private:
-  enum class Kind { kAllReduce, kReduceScatter, kAllGather, kGatherAmong, kExchangeAmong };
+  enum class Kind { kAllReduce, kReduceScatter, kAllGather, kExchangeAmong };
   struct Task {
     Kind kind;
     Tensor tensor;
-    int first = 0, ranks = 0;  // of the last two kinds
-    Tensor sent = {};          // of the last
+    int first = 0, ranks = 0;  // of kExchangeAmong
+    Tensor sent = {};
   };
 
   void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
   void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
   void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
 
-  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
-    enqueue({Kind::kGatherAmong, all, first, ranks});
-  }
-  void do_start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) override {
-    enqueue({Kind::kExchangeAmong, theirs, first, ranks, mine});
+  void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) override {
+    enqueue({Kind::kExchangeAmong, received, first, ranks, sent});
   }
 
   void enqueue(Task task) {
@@ -251,12 +248,10 @@ class MpiCommunicator final : public Communicator {
   void perform(const Task& task) {
     const int64_t count = task.tensor.numel();
     auto* data = static_cast<std::byte*>(task.tensor.raw_data());
-    if (task.kind == Kind::kGatherAmong || task.kind == Kind::kExchangeAmong) {
+    if (task.kind == Kind::kExchangeAmong) {
       const int64_t row = task.tensor.bytes() / task.ranks;
-      const bool own_to_all = task.kind == Kind::kGatherAmong;
-      const std::byte* sent =
-          own_to_all ? data + (rank() - task.first) * row : static_cast<std::byte*>(task.sent.raw_data());
-      return exchange_.exchange_among(sent, own_to_all ? 0 : row, data, row, task.first, task.ranks);
+      return exchange_.exchange_among(static_cast<const std::byte*>(task.sent.raw_data()),
+                                      task.sent.size(0) == 1 ? 0 : row, data, row, task.first, task.ranks);
     }
     if (task.kind == Kind::kAllGather) return exchange_.all_gather(data, task.tensor.bytes());
     dispatch_compute(task.tensor.dtype(), "sum over ranks", [&]<class T>() {

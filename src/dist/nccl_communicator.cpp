@@ -163,18 +163,10 @@ class NcclCommunicator final : public Communicator {
           kEnqueueSeconds, "ncclAllGather");
   }
 
-  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
-    exchange_among(first, ranks, part_of(all, ranks, rank() - first), 0, all);
-  }
-
-  void do_start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) override {
-    exchange_among(first, ranks, mine.raw_data(), mine.bytes() / ranks, theirs);
-  }
-
-  // Rank first + i is sent the row at sent + i * sent_stride bytes and sends row i of `received`.
-  void exchange_among(int first, int ranks, const void* sent, int64_t sent_stride, const Tensor& received) {
+  void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) override {
     after_compute(received);
     const auto bytes = static_cast<size_t>(received.bytes() / ranks);
+    const auto rows = static_cast<int>(sent.size(0));
     // Inside a group calls are noted only; its end says how they went.
     const auto note = [](ncclResult_t status, const char* call) {
       SLUICE_CHECK(status == ncclSuccess || status == ncclInProgress, kInternal, "NCCL: {} failed: {}", call,
@@ -183,8 +175,9 @@ class NcclCommunicator final : public Communicator {
     note(ncclGroupStart(), "ncclGroupStart");
     for (int peer = first; peer < first + ranks; ++peer) {
       if (peer == rank()) continue;
-      const std::byte* row = static_cast<const std::byte*>(sent) + (peer - first) * sent_stride;
-      note(ncclSend(row, bytes, ncclUint8, peer, comm_.value, stream_.value), "ncclSend");
+      note(ncclSend(part_of(sent, rows, rows == 1 ? 0 : peer - first), bytes, ncclUint8, peer, comm_.value,
+                    stream_.value),
+           "ncclSend");
       note(ncclRecv(part_of(received, ranks, peer - first), bytes, ncclUint8, peer, comm_.value,
                     stream_.value),
            "ncclRecv");

@@ -24,12 +24,12 @@ EarlierRows::EarlierRows(const SequenceLayout& layout, int64_t window)
     int64_t at = slot >= 0 ? end - std::min(reach, layout.before[slot]) : end;
     while (at < end) {
       const int64_t owner = at / length_, stop = (owner + 1) * length_;
-      earlier_.push_back({owner, slot, at - (stop - sent_), to, stop - at});
+      earlier_.push_back({(owner * slots_ + slot + 1) * sent_ - (stop - at), to, stop - at});
       to += stop - at;
       at = stop;
     }
     const int64_t count = layout.offsets[s + 1] - layout.offsets[s];
-    own_.push_back({part_->index(), slot, layout.offsets[s], to, count});
+    own_.push_back({layout.offsets[s], to, count});
     offsets.push_back(to + count);
   }
   offsets_ = std::move(offsets);
@@ -37,10 +37,9 @@ EarlierRows::EarlierRows(const SequenceLayout& layout, int64_t window)
 
 Variable EarlierRows::join(const Variable& x) const {
   const Tensor joined = Tensor::empty({offsets_.host().back(), x.size(1)}, x.dtype(), x.device());
-  const Tensor all = gather_ends(x.value());  // [parts, slots * sent, C]
+  const Tensor all = gather_ends(x.value());
   for (const Piece& piece : earlier_) {
-    joined.narrow(0, piece.to, piece.count)
-        .copy_from(all.narrow(0, (piece.part * slots_ + piece.slot) * sent_ + piece.from, piece.count));
+    joined.narrow(0, piece.to, piece.count).copy_from(all.narrow(0, piece.from, piece.count));
   }
   for (const Piece& piece : own_)
     joined.narrow(0, piece.to, piece.count).copy_from(x.value().narrow(0, piece.from, piece.count));
@@ -64,8 +63,7 @@ Tensor EarlierRows::gradient(const Tensor& d_joined) const {
   const Tensor theirs =
       Tensor::zeros({part_->count() * of_part, channels}, d_joined.dtype(), d_joined.device());
   for (const Piece& piece : earlier_) {
-    theirs.narrow(0, (piece.part * slots_ + piece.slot) * sent_ + piece.from, piece.count)
-        .copy_from(d_joined.narrow(0, piece.to, piece.count));
+    theirs.narrow(0, piece.from, piece.count).copy_from(d_joined.narrow(0, piece.to, piece.count));
   }
   const Tensor mine = part_->exchange(theirs.view({part_->count(), of_part * channels})).view(theirs.shape());
   const DType sum_dtype = accumulate_dtype(d_joined.dtype());

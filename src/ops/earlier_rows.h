@@ -24,9 +24,9 @@ class EarlierRows {
   const IndexArray& offsets() const { return offsets_; }  // [S + 1] of the M rows
 
  private:
-  // Rows that stay in order. `from` counts the rows that a part sends of a slot, or the part's own.
+  // Rows that stay in order: `from` among those that all parts send [parts, slots, sent], or among the own.
   struct Piece {
-    int64_t part = 0, slot = 0, from = 0, to = 0, count = 0;
+    int64_t from = 0, to = 0, count = 0;
   };
   Tensor gather_ends(const Tensor& x) const;
   Tensor gradient(const Tensor& d_joined) const;

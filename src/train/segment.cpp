@@ -1,7 +1,6 @@
 #include "train/segment.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "core/error.h"
 
@@ -38,12 +37,10 @@ Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool re
 std::vector<int64_t> tokens_since_document_start(const Batch& batch, int64_t first) {
   std::vector<int64_t> tokens;
   for (int64_t row = 0; row < batch.rows; ++row) {
-    const auto begin = batch.document_starts.begin() + row * batch.length, end = begin + first;
-    const auto start = std::find_if(std::reverse_iterator(end), std::reverse_iterator(begin),
-                                    [](int32_t starts) { return starts != 0; });
     // A row begins a sequence, flagged or not.
-    const bool found = start.base() != begin;
-    tokens.push_back(found ? end - start.base() + 1 : first);
+    int64_t start = first - 1;
+    while (start > 0 && batch.document_starts[static_cast<size_t>(row * batch.length + start)] == 0) --start;
+    tokens.push_back(first - std::max<int64_t>(start, 0));
   }
   return tokens;
 }
