@@ -61,19 +61,6 @@ __device__ __forceinline__ void copy_rows(uint32_t tile, const bfloat16* from, i
   }
 }
 
-// Has lines of 128 bytes of the same rows brought to the second-level cache.
-template <int COLUMNS>
-__device__ __forceinline__ void fetch_rows(const bfloat16* from, int64_t stride, int rows, int columns) {
-  const int row = static_cast<int>(threadIdx.x) / 2;
-#pragma unroll
-  for (int i = 0; i < COLUMNS; i += 2 * PANEL) {
-    const int column = i + static_cast<int>(threadIdx.x) % 2 * PANEL;
-    if (row < rows && column < columns) {
-      asm volatile("prefetch.global.L2 [%0];\n" ::"l"(from + row * stride + column));
-    }
-  }
-}
-
 // A chunk's gates in a warp: those of tokens 2 lane, + 1, and their running sums, in powers of two.
 struct HeadSums {
   float b[2];

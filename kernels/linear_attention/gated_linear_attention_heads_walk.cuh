@@ -73,14 +73,6 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
       copy_rows<VALUES>(stage + Shape::VALUE_PLACE, values + chunk * CHUNK * w.values.stride, w.values.stride,
                         tokens, w.rows - row0);
       commit_copies();
-      // Two stages leave little time: the next step's rows come to the second-level cache meanwhile.
-      if (STAGES == 2 && step + 1 < segment.chunks) {
-        const int next = chunk_of_step(step + 1), next_tokens = tokens_of(next);
-        fetch_rows<COLUMNS>(hat + next * CHUNK * w.hat.stride, w.hat.stride, next_tokens, columns);
-        fetch_rows<COLUMNS>(emit + next * CHUNK * w.emit.stride, w.emit.stride, next_tokens, columns);
-        fetch_rows<VALUES>(values + next * CHUNK * w.values.stride, w.values.stride, next_tokens,
-                           w.rows - row0);
-      }
     };
     float decay = 1.0f;
     // Copies of LAG later steps are on their way meanwhile.

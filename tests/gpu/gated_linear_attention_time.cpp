@@ -83,8 +83,11 @@ class Timed {
     for (int64_t h = 0; h < p.heads; ++h)
       constants.push_back(static_cast<float>(std::log(1 - std::exp2(-5.0 - static_cast<double>(h)))));
     constants_ = std::make_unique<DeviceArray<float>>(constants);
-    workspace_ = std::make_unique<DeviceArray<char>>(static_cast<size_t>(
-        kernels::cuda::gated_linear_attention_backward_workspace(backward_params(*sets_[0]))));
+    // Forward may cut sequences where backward, which has more to do at a time, does not.
+    const int64_t bytes =
+        std::max(kernels::cuda::gated_linear_attention_forward_workspace(forward_params(*sets_[0])),
+                 kernels::cuda::gated_linear_attention_backward_workspace(backward_params(*sets_[0])));
+    workspace_ = std::make_unique<DeviceArray<char>>(static_cast<size_t>(bytes));
   }
 
   void forward(int i) { kernels::cuda::gated_linear_attention_forward(forward_params(set(i))); }
