@@ -259,6 +259,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     }
     wgmma_wait<0>();
     pin_registers(x);
+    __syncwarp();  // other lanes, too, have read their factors and W
     if (lane == 0) barrier_arrive(empty + 8 * in_ring);
   }
   if constexpr (!Shape::EMITS) {
