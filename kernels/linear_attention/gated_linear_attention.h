@@ -138,7 +138,7 @@ template <class T>
 void gated_linear_attention_backward(const GatedLinearAttentionBackward<T>& params);
 }  // namespace cpu
 
-// chunk is 64. The workspace functions want the params of the call itself: alignment decides how it runs.
+// chunk is 64. A workspace serves the pass whose params it was asked with: alignment decides how that runs.
 namespace cuda {
 template <class T>
 void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& params);

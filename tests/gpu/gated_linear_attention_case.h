@@ -162,7 +162,7 @@ inline void run_on_cpu(const GlaCase& c, GlaArrays& a) {
 }
 
 // The same on the GPU, into a's outputs. Runs twice from a CUDA graph: `same_bits` says whether both runs
-// left the same, `untouched` whether the memory between the slices kept its bytes.
+// left the same, `untouched` whether the memory between the slices and behind the workspaces kept its bytes.
 template <class T>
 class GpuRun {
  public:
@@ -233,10 +233,9 @@ class GpuRun {
     b.d_o_stride = b.dq_stride = b.dk_stride = b.dv_stride = b.dg_stride = stride_;
     b.d_final_state = c.states ? d_final.data() : nullptr;
     b.d_initial_state = c.states ? d_initial.data() : nullptr;
-    const DeviceArray<char> f_workspace(
-        static_cast<size_t>(kernels::cuda::gated_linear_attention_forward_workspace(f)));
-    const DeviceArray<char> b_workspace(
-        static_cast<size_t>(kernels::cuda::gated_linear_attention_backward_workspace(b)));
+    const size_t f_bytes = static_cast<size_t>(kernels::cuda::gated_linear_attention_forward_workspace(f)),
+                 b_bytes = static_cast<size_t>(kernels::cuda::gated_linear_attention_backward_workspace(b));
+    const DeviceArray<char> f_workspace(f_bytes + kGuard), b_workspace(b_bytes + kGuard);
     f.workspace = f_workspace.data(), b.workspace = b_workspace.data();
 
     cudaGraph_t graph;
@@ -279,9 +278,11 @@ class GpuRun {
     if (c.states) results.final_state = first_[next++];
     if (c.states && c.backward) results.d_initial = first_[next++];
     if (c.stride < kHugeStride) check_gaps();
+    check_guard(f_workspace, f_bytes), check_guard(b_workspace, b_bytes);
   }
 
   static constexpr int64_t kHugeStride = int64_t{1} << 20;
+  static constexpr size_t kGuard = size_t{1} << 20;  // bytes behind a workspace
   GlaArrays results;
   bool same_bits = false, untouched = true;
 
@@ -309,6 +310,11 @@ class GpuRun {
     Doubles values;
     for (const T value : host) values.push_back(widened(value));
     return values;
+  }
+  void check_guard(const DeviceArray<char>& workspace, size_t used) {
+    std::vector<char> guard(kGuard);
+    SLUICE_CUDA_CHECK(cudaMemcpy(guard.data(), workspace.data() + used, kGuard, cudaMemcpyDeviceToHost));
+    for (const char byte : guard) untouched = untouched && byte == '\xff';
   }
   void check_gaps() {
     std::vector<T> host(bytes() / sizeof(T));

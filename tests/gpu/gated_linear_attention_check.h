@@ -43,13 +43,18 @@ inline void check_close(const char* name, const Doubles& got, const Doubles& ref
   }
 }
 
+// The path the plan takes, on a's inputs.
 template <class T>
-void check_run(const GlaCase& c, const GlaArrays& a, const Limits& limits) {
+GlaArrays outputs_of(const GlaCase& c, const GlaArrays& a) {
   GpuRun<T> gpu(c, a);
   gpu.run();
   CHECK(gpu.same_bits);
   CHECK(gpu.untouched);
-  const GlaArrays& got = gpu.results;
+  return std::move(gpu.results);
+}
+
+// Got and a: outputs.
+inline void check_outputs(const GlaCase& c, const GlaArrays& got, const GlaArrays& a, const Limits& limits) {
   check_close("o", got.o, a.o, limits.o);
   if (c.states) check_close("final state", got.final_state, a.final_state, limits.states);
   if (!c.backward) return;
@@ -62,6 +67,18 @@ void check_run(const GlaCase& c, const GlaArrays& a, const Limits& limits) {
   if (c.states) check_close("d initial", got.d_initial, a.d_initial, limits.states);
 }
 
+inline void print_case(const GlaCase& c, bool is_float, bool fused) {
+  if (std::getenv("GLA_PRINT") == nullptr) return;
+  const char* kind = !c.gate                          ? ", no decay"
+                     : c.decay == GlaDecay::kHeads    ? ", decay by heads"
+                     : c.decay == GlaDecay::kConstant ? ", constant decay"
+                                                      : "";
+  std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld%s%s\n", is_float ? "float" : "bfloat16",
+              static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
+              static_cast<long>(c.kv_heads), static_cast<long>(c.key_size), static_cast<long>(c.value_size),
+              kind, fused ? "" : ", no fused path");
+}
+
 // The path the plan takes; for bfloat16 then without the fused one, which some sizes take on some GPUs.
 template <class T>
 void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
@@ -70,20 +87,22 @@ void check(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
   for (const bool fused : {true, false}) {
     if (!fused && std::is_same_v<T, float>) break;
     INFO((fused ? "any path" : "no fused path"));
-    if (std::getenv("GLA_PRINT") != nullptr) {
-      const char* kind = !c.gate                          ? ", no decay"
-                         : c.decay == GlaDecay::kHeads    ? ", decay by heads"
-                         : c.decay == GlaDecay::kConstant ? ", constant decay"
-                                                          : "";
-      std::printf("%s N %ld S %zu H %ld/%ld K %ld V %ld%s%s\n", sizeof(T) == 4 ? "float" : "bfloat16",
-                  static_cast<long>(c.tokens()), c.lengths.size(), static_cast<long>(c.heads),
-                  static_cast<long>(c.kv_heads), static_cast<long>(c.key_size),
-                  static_cast<long>(c.value_size), kind, fused ? "" : ", no fused path");
-    }
+    print_case(c, std::is_same_v<T, float>, fused);
     kernels::allow_fused_gated_linear_attention(fused);
-    check_run<T>(c, a, limits);
+    check_outputs(c, outputs_of<T>(c, a), a, limits);
     kernels::allow_fused_gated_linear_attention(true);
   }
+}
+
+// The fused path against the chunked one: sizes for which the recurrence in double takes too long.
+inline void check_fused(const GlaCase& c, const Limits& limits, uint64_t seed = 1) {
+  const GlaArrays inputs = inputs_of<bfloat16>(c, seed);
+  print_case(c, false, true);
+  const GlaArrays fused = outputs_of<bfloat16>(c, inputs);
+  kernels::allow_fused_gated_linear_attention(false);
+  const GlaArrays chunked = outputs_of<bfloat16>(c, inputs);
+  kernels::allow_fused_gated_linear_attention(true);
+  check_outputs(c, fused, chunked, limits);
 }
 
 inline GlaCase of_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t kv_heads, int64_t key_size,

@@ -72,6 +72,16 @@ TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segmen
   check<bfloat16>(constant(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
 }
 
+// Both have the errors of kAnyGates.
+TEST_CASE(
+    "bfloat16, heads decay as a whole: long sequences of the model's heads as the chunked path has them",
+    "[gla][decay][decay_long]") {
+  constexpr Limits kBoth = {4.6e-3, 4.6e-3, 4.6e-3, 4.6e-3};
+  check_fused(slow(of_sizes({2048, 2048}, 4, 4, 256, 512)), kBoth);  // only forward is cut
+  check_fused(slow(of_sizes({5000, 3000}, 2, 2, 256, 512)), kBoth);
+  check_fused(slow(of_sizes({8192}, 4, 4, 128, 256)), kBoth);
+}
+
 TEST_CASE("bfloat16, heads decay as a whole: sequences and heads enough without segments", "[gla][decay]") {
   std::vector<int64_t> lengths;
   for (int64_t s = 0; s < 26; ++s) lengths.push_back(s % 5 == 3 ? 0 : s % 3 == 0 ? 90 : 45 + 7 * s);
