@@ -48,6 +48,31 @@ TEST_CASE("an example holds pairs, and later every key once with its value behin
   }
 }
 
+TEST_CASE("easier examples have a power of two fewer pairs, which end where all do") {
+  Task task{64, 64, 12, 0.01};
+  task.fewest_pairs = 3;
+  std::map<int64_t, int> seen;
+  for (uint64_t index = 0; index < 3000; ++index) {
+    const auto example = mqar::make_example(task, 7, index);
+    REQUIRE(static_cast<int64_t>(example.size()) == task.length);
+    const auto positions = mqar::queries(task, example);
+    const auto pairs = static_cast<int64_t>(positions.size());
+    ++seen[pairs];
+    const auto begin = example.begin() + 2 * (task.pairs - pairs), end = example.begin() + 2 * task.pairs;
+    REQUIRE(std::count(example.begin(), begin, 0) == begin - example.begin());
+    REQUIRE(std::count(begin, end, 0) == 0);
+    for (const int64_t position : positions) {
+      const auto key = std::find(begin, end, example[static_cast<size_t>(position)]);
+      REQUIRE(key != end);
+      REQUIRE(key[1] == example[static_cast<size_t>(position + 1)]);
+    }
+  }
+  REQUIRE(seen.size() == 3);
+  for (const int64_t pairs : {12, 6, 3}) CHECK(std::abs(seen[pairs] - 1000) < 100);
+  task.fewest_pairs = 13;
+  CHECK_THROWS_MATCHES(mqar::check(task), Error, test::contains("fewest pairs 13 must be from 1 to the 12"));
+}
+
 TEST_CASE("examples are functions of seed and number, and queries crowd behind the pairs") {
   const Task task{256, 128, 8, 0.01};
   CHECK(mqar::make_example(task, 1, 5) == mqar::make_example(task, 1, 5));

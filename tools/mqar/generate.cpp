@@ -13,14 +13,14 @@ namespace {
 struct Arguments {
   Task task;
   std::string output;
-  int64_t train = 100'000, test = 3'000;
+  int64_t train = 100'000, test = 3'000, fewest_pairs = 0;
   uint64_t seed = 0;
 };
 
-void write_split(const Arguments& arguments, const char* prefix, int64_t examples, uint64_t seed) {
+void write_split(const Arguments& arguments, const Task& task, const char* prefix, int64_t examples,
+                 uint64_t seed) {
   if (examples == 0) return;
   constexpr int64_t kPiece = 1024;
-  const Task& task = arguments.task;
   // Whole examples in each shard.
   const int64_t a_shard = std::max<int64_t>(1, 50'000'000 / task.length) * task.length;
   ShardWriter writer(arguments.output, prefix, task.vocabulary, a_shard);
@@ -42,10 +42,12 @@ void write_split(const Arguments& arguments, const char* prefix, int64_t example
 }
 
 int generate(const Arguments& arguments) {
-  check(arguments.task);
+  Task training = arguments.task;
+  training.fewest_pairs = arguments.fewest_pairs;
+  check(training);
   // Two series that share no example.
-  write_split(arguments, "train", arguments.train, 2 * arguments.seed);
-  write_split(arguments, "test", arguments.test, 2 * arguments.seed + 1);
+  write_split(arguments, training, "train", arguments.train, 2 * arguments.seed);
+  write_split(arguments, arguments.task, "test", arguments.test, 2 * arguments.seed + 1);
   return 0;
 }
 
@@ -61,6 +63,11 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
       ->capture_default_str();
   command->add_option("--test", arguments->test, "examples to score")
       ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--fewest-pairs", arguments->fewest_pairs,
+                   "pairs of the easiest examples to train on, which then have 1/2, 1/4, ... of --pairs; 0: "
+                   "none is easier")
       ->capture_default_str();
   command->add_option("--seed", arguments->seed, "same seed, same examples")->capture_default_str();
   add_task_options(*command, arguments->task);

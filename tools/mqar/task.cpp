@@ -54,6 +54,8 @@ void check(const Task& task) {
   SLUICE_CHECK(task.length % 2 == 0 && task.length / 4 >= task.pairs && task.length <= int64_t{1} << 24,
                kUsage, "{} tokens do not hold {} pairs and as many queries with their answers; {} do",
                task.length, task.pairs, 4 * task.pairs);
+  SLUICE_CHECK(task.fewest_pairs >= 0 && task.fewest_pairs <= task.pairs, kUsage,
+               "fewest pairs {} must be from 1 to the {} pairs, or 0", task.fewest_pairs, task.pairs);
   SLUICE_CHECK(task.power > 0 && task.power <= 1, kUsage, "power {} must be above 0 and at most 1",
                task.power);
 }
@@ -62,15 +64,22 @@ std::vector<int32_t> make_example(const Task& task, uint64_t seed, uint64_t inde
   const Philox random(seed, index);
   uint64_t next = 0;
   Draw draw(random, next);
-  const int64_t half = task.vocabulary / 2;
-  const auto keys = draw.distinct(1, half - 1, task.pairs);
-  const auto values = draw.distinct(half, half, task.pairs);
-  const auto places = draw.places((task.length - 2 * task.pairs) / 2, task.pairs, task.power);
+  const int64_t half = task.vocabulary / 2, end = 2 * task.pairs;
+  int64_t pairs = task.pairs;
+  if (task.fewest_pairs > 0) {
+    uint64_t sizes = 1;
+    while (task.pairs >> sizes >= task.fewest_pairs) ++sizes;
+    pairs >>= random.bits64(next++) % sizes;
+  }
+  const auto keys = draw.distinct(1, half - 1, pairs);
+  const auto values = draw.distinct(half, half, pairs);
+  const auto places = draw.places((task.length - end) / 2, pairs, task.power);
   std::vector<int32_t> example(static_cast<size_t>(task.length), 0);
   for (size_t i = 0; i < keys.size(); ++i) {
-    const size_t query = 2 * keys.size() + 2 * static_cast<size_t>(places[i]);
-    example[2 * i] = example[query] = keys[i];
-    example[2 * i + 1] = example[query + 1] = values[i];
+    const size_t pair = static_cast<size_t>(end - 2 * pairs) + 2 * i;
+    const size_t query = static_cast<size_t>(end + 2 * places[i]);
+    example[pair] = example[query] = keys[i];
+    example[pair + 1] = example[query + 1] = values[i];
   }
   return example;
 }

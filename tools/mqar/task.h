@@ -19,8 +19,11 @@ namespace sluice::mqar {
 struct Task {
   int64_t vocabulary = 8192;
   int64_t length = 512;  // tokens of an example
-  int64_t pairs = 64;
+  int64_t pairs = 64;    // of an example, at most
   double power = 0.01;
+  // Above 0: examples have pairs, pairs / 2, pairs / 4 and so on, but no fewer than these, drawn evenly, and
+  // fill up in front, so that the pairs of all end at the same place. Easy ones show a model what to do.
+  int64_t fewest_pairs = 0;
 };
 
 // Error(kUsage) for what does not fit.
