@@ -245,9 +245,13 @@ TEST_CASE("A plan can be printed", "[gla]") {
   kernels::GatedLinearAttentionForward<bfloat16> p;
   p.tokens = 16384, p.sequences = 1, p.chunks = 256, p.heads = p.kv_heads = 4, p.key_size = 256,
   p.value_size = 512;
-  const kernels::GatedLinearAttentionPlan any = kernels::plan_of(p);
-  if (any.path == kernels::GatedLinearAttentionPlan::Path::kFused) {
-    CHECK_THAT(any.to_string(), contains("fused, 9 segments of up to 32 chunks"));
+  const kernels::GatedLinearAttentionPlan by_heads = kernels::plan_of(p);
+  alignas(16) const bfloat16 gates[8] = {};
+  p.g = gates, p.g_stride = 1024;
+  const kernels::GatedLinearAttentionPlan by_channels = kernels::plan_of(p);
+  if (by_channels.path == kernels::GatedLinearAttentionPlan::Path::kFused) {
+    CHECK_THAT(by_channels.to_string(), contains("fused, 9 segments of up to 32 chunks"));
+    CHECK_THAT(by_heads.to_string(), contains("fused by heads, 9 segments of up to 32 chunks"));
   }
   kernels::allow_fused_gated_linear_attention(false);
   const std::string portable = kernels::plan_of(p).to_string();
