@@ -89,7 +89,7 @@ struct AttentionOrder {
         static_cast<unsigned>(std::min(std::max<int64_t>(together, 1), std::max<int64_t>(pair_count, 1)));
   }
 
-  unsigned blocks() const { return pairs * tiles; }
+  __host__ __device__ unsigned blocks() const { return pairs * tiles; }
 
   __device__ __forceinline__ void locate(unsigned block, int& pair, int& rank) const {
     const unsigned first = block / (pairs_together * tiles) * pairs_together;

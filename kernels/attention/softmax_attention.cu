@@ -3,7 +3,9 @@
 
 #include <type_traits>
 
+#include "core/cuda_check.h"
 #include "core/error.h"
+#include "kernels/attention/attention_hopper.h"
 #include "kernels/attention/attention_paths.h"
 #include "kernels/attention/attention_splits.cuh"
 #include "kernels/common/device_types.cuh"
@@ -54,6 +56,14 @@ bool runs_on_tensor_cores(const SoftmaxAttentionBackward<T>& p) {
   return false;
 }
 
+// The kernels of sm_90a are for the sizes of heads that models have.
+template <class Params>
+bool runs_on_hopper(const Params& p) {
+  const int64_t d = p.shape.head_dim;
+  return (d == 64 || d == 128) && p.shape.longest_q > 0 && cuda::has_hopper_attention() &&
+         runs_on_tensor_cores(p);
+}
+
 // Whether a query's keys are better shared out among blocks than its neighbours.
 bool decodes(const AttentionShape& s) {
   constexpr int64_t kFewRows = 64;
@@ -67,7 +77,8 @@ int64_t softmax_attention_forward_workspace(const SoftmaxAttentionForward<T>& p)
   if (p.shape.longest_q == 0) return 0;
   check(p.shape);
   if (!runs_on_tensor_cores(p)) return splits_in_float(p.shape).bytes(p.shape);
-  return decodes(p.shape) ? splits_on_tensor_cores(p.shape).bytes(p.shape) : 0;
+  if (decodes(p.shape)) return splits_on_tensor_cores(p.shape).bytes(p.shape);
+  return runs_on_hopper(p) ? HOPPER_WORKSPACE : 0;
 }
 
 template <class T>
@@ -76,7 +87,11 @@ void softmax_attention_forward(const SoftmaxAttentionForward<T>& p) {
   check(p.shape);
   if constexpr (std::is_same_v<T, bfloat16>) {
     if (runs_on_tensor_cores(p)) {
-      decodes(p.shape) ? decode_on_tensor_cores(p) : attend_on_tensor_cores(p);
+      if (decodes(p.shape)) {
+        decode_on_tensor_cores(p);
+      } else {
+        runs_on_hopper(p) ? attend_on_hopper(p) : attend_on_tensor_cores(p);
+      }
       return;
     }
   }
@@ -85,8 +100,8 @@ void softmax_attention_forward(const SoftmaxAttentionForward<T>& p) {
 
 // Passes of their own for dq and for dk and dv keep every sum in registers.
 template <class T>
-int64_t softmax_attention_backward_workspace(const SoftmaxAttentionBackward<T>&) {
-  return 0;
+int64_t softmax_attention_backward_workspace(const SoftmaxAttentionBackward<T>& p) {
+  return runs_on_hopper(p) ? HOPPER_WORKSPACE : 0;
 }
 
 template <class T>
@@ -96,6 +111,13 @@ void softmax_attention_backward(const SoftmaxAttentionBackward<T>& p) {
   const bool has_queries = p.shape.longest_q > 0;
   const bool wants_queries = has_queries && p.dq != nullptr, wants_keys = p.dk != nullptr || p.dv != nullptr;
   if constexpr (std::is_same_v<T, bfloat16>) {
+    if (runs_on_hopper(p)) {
+      attention_delta(p);
+      SLUICE_CUDA_CHECK(cudaMemsetAsync(p.workspace, 0, HOPPER_WORKSPACE, p.stream));
+      if (wants_queries) query_gradient_on_hopper(p);
+      if (wants_keys) key_gradients_on_hopper(p);
+      return;
+    }
     if (runs_on_tensor_cores(p)) {
       if (wants_queries) {
         query_gradient_on_tensor_cores(p);

@@ -38,7 +38,9 @@ TEST_CASE("softmax attention: 131073 tokens in rows of 16448 elements") {
   f.q = inputs.data(), f.k = f.q + 1000, f.v = f.q + 2000, f.o = outputs.data();
   f.q_stride = f.k_stride = f.v_stride = f.o_stride = kStride;
   f.lse = lse.data();
-  REQUIRE(kernels::cuda::softmax_attention_forward_workspace(f) == 0);
+  const DeviceArray<char> workspace(
+      static_cast<size_t>(kernels::cuda::softmax_attention_forward_workspace(f)));
+  f.workspace = workspace.data();
   kernels::cuda::softmax_attention_forward(f);
   kernels::SoftmaxAttentionBackward<bfloat16> b;
   b.shape = f.shape, b.q = f.q, b.k = f.k, b.v = f.v, b.o = f.o, b.lse = f.lse, b.d_o = f.q + 3000;
@@ -46,6 +48,9 @@ TEST_CASE("softmax attention: 131073 tokens in rows of 16448 elements") {
   b.delta = delta.data();
   b.dq = f.o + 1000, b.dk = f.o + 2000, b.dv = f.o + 3000;
   b.dq_stride = b.dk_stride = b.dv_stride = kStride;
+  const DeviceArray<char> backward_workspace(
+      static_cast<size_t>(kernels::cuda::softmax_attention_backward_workspace(b)));
+  b.workspace = backward_workspace.data();
   kernels::cuda::softmax_attention_backward(b);
 
   const auto last_rows = [&](int64_t column) {

@@ -64,6 +64,9 @@ struct TimedAttention {
     b.q_stride = b.o_stride = b.d_o_stride = b.dq_stride = q_columns;
     b.k_stride = b.v_stride = b.dk_stride = b.dv_stride = k_columns;
     b.delta = delta.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
+    backward_workspace = std::make_unique<DeviceArray<char>>(
+        static_cast<size_t>(kernels::cuda::softmax_attention_backward_workspace(b)));
+    b.workspace = backward_workspace->data();
   }
 
   double forward_time() {
@@ -86,43 +89,66 @@ struct TimedAttention {
   DeviceArray<T> o{static_cast<size_t>(q_elements)}, dq{static_cast<size_t>(q_elements)};
   DeviceArray<T> dk{static_cast<size_t>(k_elements)}, dv{static_cast<size_t>(k_elements)};
   DeviceArray<float> lse{static_cast<size_t>(q_elements)}, delta{static_cast<size_t>(q_elements)};
-  std::unique_ptr<DeviceArray<char>> workspace;
+  std::unique_ptr<DeviceArray<char>> workspace, backward_workspace;
   kernels::SoftmaxAttentionForward<T> f;
   kernels::SoftmaxAttentionBackward<T> b;
 };
 
-// Prints times and rates: of causal attention's 2 products forward and 5 backward, each over half the scores.
+// Prints times, alone and together, and rates: of causal attention's 2 products forward and 5 backward, each
+// over half the scores. Then the same without the kernels of sm_90a.
 template <class T>
 void print_times(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t length,
-                 double flash_attention_2) {
+                 double cudnn) {
   AttentionCase c;
   c.lengths.assign(static_cast<size_t>(tokens / length), {length, length});
   c.heads = heads, c.kv_heads = kv_heads, c.head_dim = head_dim;
-  TimedAttention<T> timed(c);
-  const double forward = timed.forward_time(), backward = timed.backward_time(), both = timed.both_time();
-  const double product = static_cast<double>(tokens * length) * static_cast<double>(heads * head_dim) * 1e-9;
-  std::printf("%s %2d/%-2d x %-3d %6d  %7.3f (%3.0f)  %7.3f (%3.0f)  %7.3f (%3.0f)",
-              sizeof(T) == 2 ? "bf16" : "f32 ", static_cast<int>(heads), static_cast<int>(kv_heads),
-              static_cast<int>(head_dim), static_cast<int>(length), forward, 2 * product / forward, backward,
-              5 * product / backward, both, 7 * product / both);
-  if (flash_attention_2 > 0) std::printf("  %.3f", flash_attention_2);
-  std::printf("\n");
+  const int paths = has_two_paths<T>(c) ? 2 : 1;
+  for (int path = 0; path < paths; ++path) {
+    kernels::allow_hopper_attention(path == 0);
+    TimedAttention<T> timed(c);
+    const double forward = timed.forward_time();
+    T *const dq = timed.b.dq, *const dk = timed.b.dk, *const dv = timed.b.dv;
+    timed.b.dk = timed.b.dv = nullptr;
+    const double queries = timed.backward_time();
+    timed.b.dq = nullptr, timed.b.dk = dk, timed.b.dv = dv;
+    const double keys = timed.backward_time();
+    timed.b.dq = dq;
+    const double both = timed.both_time();
+    const double product =
+        static_cast<double>(tokens * length) * static_cast<double>(heads * head_dim) * 1e-9;
+    std::printf("%s %2d/%-2d x %-3d %6d  %7.3f (%3.0f)  %7.3f  %7.3f  %7.3f (%3.0f)",
+                sizeof(T) == 4            ? "f32  "
+                : path == 0 && paths == 2 ? "wgmma"
+                                          : "mma  ",
+                static_cast<int>(heads), static_cast<int>(kv_heads), static_cast<int>(head_dim),
+                static_cast<int>(length), forward, 2 * product / forward, queries, keys, both,
+                7 * product / both);
+    if (cudnn > 0) std::printf("  %.3f", cudnn);
+    std::printf("\n");
+  }
+  kernels::allow_hopper_attention(true);
 }
 
 TEST_CASE("softmax attention: times of training at 16384 tokens", "[.time]") {
   std::printf(
-      "heads x D  length  forward ms (TFLOP/s)  backward  both, and FlashAttention-2 on the same kind of "
-      "GPU\n");
-  print_times<bfloat16>(16384, 16, 16, 64, 1024, 0.655);
-  print_times<bfloat16>(16384, 16, 16, 64, 2048, 1.077);
-  print_times<bfloat16>(16384, 16, 16, 64, 4096, 1.944);
-  print_times<bfloat16>(16384, 32, 32, 64, 1024, 1.248);
-  print_times<bfloat16>(16384, 32, 32, 64, 2048, 2.056);
-  print_times<bfloat16>(16384, 32, 32, 64, 4096, 3.757);
-  print_times<bfloat16>(16384, 16, 16, 64, 16384, 0);
-  print_times<bfloat16>(16384, 16, 16, 128, 2048, 0);
-  print_times<bfloat16>(16384, 16, 16, 128, 4096, 0);
+      "heads x D  length  forward ms (TFLOP/s)  dq  dk, dv (delta in both)  forward and backward, and "
+      "cuDNN's "
+      "on the same kind of GPU\n");
+  for (const auto& [length, cudnn] : std::vector<std::pair<int64_t, double>>{
+           {1024, 0.470}, {2048, 0.730}, {4096, 1.250}, {8192, 2.295}, {16384, 4.420}}) {
+    print_times<bfloat16>(16384, 16, 16, 64, length, cudnn);
+  }
+  for (const auto& [length, cudnn] : std::vector<std::pair<int64_t, double>>{
+           {1024, 0.890}, {2048, 1.405}, {4096, 2.419}, {8192, 4.648}, {16384, 8.849}}) {
+    print_times<bfloat16>(16384, 32, 32, 64, length, cudnn);
+  }
+  for (const int64_t length : {2048, 4096, 8192, 16384}) {
+    print_times<bfloat16>(16384, 16, 16, 128, length, 0);
+  }
   print_times<bfloat16>(16384, 32, 4, 128, 4096, 0);
+}
+
+TEST_CASE("softmax attention: times of other kinds", "[.time]") {
   print_times<bfloat16>(4096, 4, 4, 256, 2048, 0);
   print_times<float>(4096, 16, 16, 64, 2048, 0);
 }

@@ -1,0 +1,26 @@
+// Softmax attention on the instructions of sm_90a: wgmma and bulk copies of tiles. Rows on 16-byte
+// boundaries, head_dim 64 or 128.
+#pragma once
+
+#include "kernels/attention/softmax_attention.h"
+
+namespace sluice::kernels {
+
+// Tests run a call both ways.
+void allow_hopper_attention(bool allowed);
+
+namespace cuda {
+
+// Whether this build has the kernels, the current device runs them, and tests have not turned them off.
+bool has_hopper_attention();
+
+// Blocks draw their work from counters in the workspace: HOPPER_TICKETS of them, zero before the launch.
+inline constexpr int64_t HOPPER_TICKETS = 2, HOPPER_WORKSPACE = HOPPER_TICKETS * sizeof(unsigned);
+
+void attend_on_hopper(const SoftmaxAttentionForward<bfloat16>& params);
+// Both need delta.
+void query_gradient_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+void key_gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+
+}  // namespace cuda
+}  // namespace sluice::kernels
