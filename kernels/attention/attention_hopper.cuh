@@ -183,23 +183,36 @@ __device__ __forceinline__ void copy_own_rows(uint32_t tile, const MappedRows (&
   __syncwarp();
 }
 
+// Low words of wgmma's descriptors of tiles. Further along a tile they grow by the bytes / 16: one addition a
+// product instead of a descriptor from scratch, which takes longer than a small product does.
+__device__ __forceinline__ uint32_t tile_along_columns(uint32_t address) {
+  return static_cast<uint32_t>(wgmma_tile_along_columns(address));
+}
+template <int D, int ROWS>
+__device__ __forceinline__ uint32_t tile_along_rows(uint32_t address) {
+  return static_cast<uint32_t>(wgmma_tile_along_rows(address, PanelTile<D, ROWS>::PANEL_BYTES));
+}
+__device__ __forceinline__ uint64_t descriptor(uint32_t low) {
+  return (wgmma_tile_along_columns(0) & ~uint64_t{0xffffffff}) | low;
+}
+
 // c = a b^T: a [64, D], b [ROWS, D].
 template <int D, int ROWS>
 __device__ __forceinline__ void multiply_tiles(float (&c)[ROWS / 2], uint32_t a, uint32_t b) {
+  const uint32_t a_word = tile_along_columns(a), b_word = tile_along_columns(b);
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
-    wgmma(c, wgmma_tile_along_columns(a + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + k % 4 * 32),
-          wgmma_tile_along_columns(b + k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32), k > 0);
+    wgmma(c, descriptor(a_word + (k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + k % 4 * 32) / 16),
+          descriptor(b_word + (k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32) / 16), k > 0);
   }
 }
 // c += a b: a [64, ROWS] in registers, b [ROWS, D].
 template <int D, int ROWS>
 __device__ __forceinline__ void add_product(float (&c)[D / 2], const uint32_t (&a)[ROWS / 16][4],
                                             uint32_t b) {
+  const uint32_t word = tile_along_rows<D, ROWS>(b);
 #pragma unroll
-  for (int k = 0; k < ROWS / 16; ++k) {
-    wgmma<1>(c, a[k], wgmma_tile_along_rows(b + k * 2048, PanelTile<D, ROWS>::PANEL_BYTES));
-  }
+  for (int k = 0; k < ROWS / 16; ++k) wgmma<1>(c, a[k], descriptor(word + k * (2048 / 16)));
 }
 // Sums as factors of the next product.
 template <int COUNT>
@@ -210,7 +223,6 @@ __device__ __forceinline__ void pack_factors(uint32_t (&a)[COUNT / 8][4], const 
     for (int i = 0; i < 4; ++i) a[k][i] = pack_bfloat16(x[8 * k + 2 * i], x[8 * k + 2 * i + 1]);
   }
 }
-
 // Sets elements outside columns first .. last to -infinity; bounds(row of the group's 64, first, last).
 template <int COUNT, class Bounds>
 __device__ __forceinline__ void keep_columns(float (&c)[COUNT], Bounds bounds, int warp_row, int lane) {
@@ -297,7 +309,23 @@ class Tickets {
   unsigned drawn_ = 0;
 };
 
-// Some queries of a head and the keys they see.
+// Some queries of a head and the keys they see, as the copying warp tells the others.
+struct QueryTask {
+  int rows, row;  // queries, the first at `row` of the batch; no rows: there is no more work
+  int head;
+  int position, window;  // position of the first query
+  int begin, tiles;      // of keys, the first at position `begin`
+  int unused;
+
+  // Tiles [from, to) that a group's rows see.
+  __device__ __forceinline__ void seen_tiles(int group, int tile_keys, int& from, int& to) const {
+    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS), first = position + group * GROUP_ROWS;
+    from = own_rows > 0 ? (AttentionPlace(0, window).first_key(first) - begin) / tile_keys : 0;
+    to = own_rows > 0 ? (first + own_rows - begin + tile_keys - 1) / tile_keys : 0;
+  }
+};
+
+// What the copying warp itself needs to know of them.
 struct QueryItem {
   template <class Params>
   __device__ __forceinline__ QueryItem(const Params& p, const AttentionOrder& order, unsigned number,
@@ -318,12 +346,10 @@ struct QueryItem {
     return pair;
   }
   __device__ __forceinline__ bool exists() const { return rows > 0; }
-  // Tiles [from, to) that a group's rows see.
-  __device__ __forceinline__ void seen_tiles(int group, int tile_keys, int& from, int& to) const {
-    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS);
-    const int position = place.shift + first + group * GROUP_ROWS;
-    from = own_rows > 0 ? (place.first_key(position) - begin) / tile_keys : 0;
-    to = own_rows > 0 ? (position + own_rows - begin + tile_keys - 1) / tile_keys : 0;
+  __device__ __forceinline__ QueryTask task() const {
+    return {
+        rows, static_cast<int>(place.q_first) + first, head, place.shift + first, place.window, begin, tiles,
+        0};
   }
 
   AttentionPlace place;
@@ -332,7 +358,24 @@ struct QueryItem {
   int begin, tiles;  // of keys, the first at `begin`
 };
 
-// Some keys of a key head and the positions that see them.
+// Some keys of a key head and the positions that see them, as the copying warp tells the others.
+struct KeyTask {
+  int rows, row;  // keys, the first at `row` of the batch; no rows: there is no more work
+  int kv_head;
+  int key, keys, window;  // position of the first key; keys of the sequence
+  int begin, tiles;       // of one head's queries, the first at position `begin`
+
+  // Tiles [from, to) of a head's queries that see a group's keys.
+  __device__ __forceinline__ void seeing_tiles(int group, int tile_queries, int& from, int& to) const {
+    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS), first = key + group * GROUP_ROWS;
+    const int last = AttentionPlace(keys, window).last_position(first + own_rows - 1);
+    const bool any = own_rows > 0 && max(begin, first) < last;
+    from = any ? max(0, first - begin) / tile_queries : 0;
+    to = any ? (last - begin + tile_queries - 1) / tile_queries : 0;
+  }
+};
+
+// What the copying warp itself needs to know of them.
 struct KeyItem {
   __device__ __forceinline__ KeyItem(const SoftmaxAttentionBackward<bfloat16>& p, const AttentionOrder& order,
                                      unsigned number, int tile_rows, int tile_queries)
@@ -352,13 +395,9 @@ struct KeyItem {
     return pair;
   }
   __device__ __forceinline__ bool exists() const { return rows > 0; }
-  // Tiles [from, to) of a head's queries that see a group's keys.
-  __device__ __forceinline__ void seeing_tiles(int group, int tile_queries, int& from, int& to) const {
-    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS), key = first + group * GROUP_ROWS;
-    const int last = min(end, place.last_position(key + own_rows - 1));
-    const bool any = own_rows > 0 && max(begin, key) < last;
-    from = any ? max(0, key - begin) / tile_queries : 0;
-    to = any ? (last - begin + tile_queries - 1) / tile_queries : 0;
+  __device__ __forceinline__ KeyTask task() const {
+    return {rows, static_cast<int>(place.k_first) + first, kv_head, first, place.keys, place.window, begin,
+            tiles};
   }
 
   AttentionPlace place;

@@ -23,8 +23,9 @@ struct KeyShape {
   // lse and delta of each stage's queries.
   static constexpr int STATISTIC_PLACE = STAGE_PLACE + STAGES * STAGE_BYTES, STATISTIC_BYTES = 8 * QUERIES;
   static constexpr int BARRIER_PLACE = STATISTIC_PLACE + STAGES * STATISTIC_BYTES;
-  static constexpr int ITEM_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 16 * STAGES;
-  static constexpr int BYTES = ITEM_PLACE + 4 * OWN_STAGES;
+  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 16 * STAGES;
+  static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(KeyTask)) * OWN_STAGES;
+  static_assert(TASK_PLACE % 16 == 0);
   static_assert(BYTES <= 227 * 1024);
 };
 
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const uint32_t statistics = own_tiles + Shape::STATISTIC_PLACE;
   const RingBarriers<Shape::OWN_STAGES> own_ring{own_tiles + Shape::BARRIER_PLACE};
   const RingBarriers<STAGES> ring{own_ring.first + own_ring.BYTES};
-  volatile int* const items = reinterpret_cast<int*>(memory + Shape::ITEM_PLACE);
+  KeyTask* const tasks = reinterpret_cast<KeyTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
     own_ring.init(WARPS), ring.init(WARPS, 32);
     fence_barrier_init();
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       const KeyItem item(p, order, number, Shape::ROWS, QUERIES);
       if (!item.exists()) continue;
       own_ring.wait_empty(own);
-      if (lane == 0) items[own.stage] = static_cast<int>(number);
+      if (lane == 0) tasks[own.stage] = item.task();
       copy_own_rows<D, GROUPS, 2>(own_tiles + own.stage * Shape::OWN_BYTES, own_rows,
                                   item.place.k_first + item.first, static_cast<int64_t>(item.kv_head) * D,
                                   item.rows, own_ring.full(own), lane);
@@ -94,7 +95,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       }
     }
     own_ring.wait_empty(own);
-    if (lane == 0) items[own.stage] = -1, barrier_arrive(own_ring.full(own));
+    if (lane == 0) {
+      tasks[own.stage].rows = 0;
+      barrier_arrive(own_ring.full(own));
+    }
     return;
   }
 
@@ -103,14 +107,14 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const float scale = static_cast<float>(p.shape.scale), factor = scale * kLog2E;
   for (;; own.advance()) {
     own_ring.wait_full(own);
-    const int number = items[own.stage];
-    if (number < 0) break;
-    const KeyItem item(p, order, static_cast<unsigned>(number), Shape::ROWS, QUERIES);
-    const int key = item.first + group * GROUP_ROWS;  // position of the group's first row
+    const KeyTask task = tasks[own.stage];
+    if (task.rows == 0) break;
+    const AttentionPlace place(task.keys, task.window);
+    const int key = task.key + group * GROUP_ROWS;  // position of the group's first row
     const uint32_t keys = own_tiles + own.stage * Shape::OWN_BYTES + group * Shape::GROUP_BYTES;
     const uint32_t values = keys + GROUPS * Shape::GROUP_BYTES;
     int from, to;
-    item.seeing_tiles(group, QUERIES, from, to);
+    task.seeing_tiles(group, QUERIES, from, to);
 
     float dk[D / 2], dv[D / 2];
 #pragma unroll
@@ -140,11 +144,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
         wgmma_commit();
         wgmma_wait<1>();
         pin_registers(score);
-        const int position = item.begin + tile * QUERIES;
-        if (!item.place.all_see(position, QUERIES, key, GROUP_ROWS)) {
+        const int position = task.begin + tile * QUERIES;
+        if (!place.all_see(position, QUERIES, key, GROUP_ROWS)) {
           keep_columns(
-              score,
-              [&](int row, int& first, int& last) { item.place.seeing(key + row, position, first, last); },
+              score, [&](int row, int& first, int& last) { place.seeing(key + row, position, first, last); },
               warp_row, lane);
         }
 #pragma unroll
@@ -180,12 +183,12 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       pin_registers(dk);
       pin_registers(dv);
       if (from < to) ring.release(before, lane);
-      skip(item.tiles - to);
+      skip(task.tiles - to);
     }
     own_ring.release(own, lane);
 
-    const int64_t row = item.place.k_first + key, column = static_cast<int64_t>(item.kv_head) * D;
-    const int rows = item.rows - group * GROUP_ROWS;
+    const int64_t row = task.row + group * GROUP_ROWS, column = static_cast<int64_t>(task.kv_head) * D;
+    const int rows = task.rows - group * GROUP_ROWS;
     if (p.dk != nullptr) {
       const float scales[2] = {scale, scale};
       store_rows<D>(dk, scales, p.dk + row * p.dk_stride + column, p.dk_stride, rows, p.accumulate_dk,

@@ -6,27 +6,53 @@ namespace {
 
 constexpr int kWarmUps = 5, kRuns = 25;
 
-// Milliseconds, the median.
-template <class Call>
-double median_time(Call&& call) {
-  cudaEvent_t start = nullptr, stop = nullptr;
-  SLUICE_CUDA_CHECK(cudaEventCreate(&start));
-  SLUICE_CUDA_CHECK(cudaEventCreate(&stop));
-  std::vector<float> times;
-  for (int run = -kWarmUps; run < kRuns; ++run) {
-    SLUICE_CUDA_CHECK(cudaEventRecord(start));
-    call();
-    SLUICE_CUDA_CHECK(cudaEventRecord(stop));
-    SLUICE_CUDA_CHECK(cudaEventSynchronize(stop));
-    float time = 0;
-    SLUICE_CUDA_CHECK(cudaEventElapsedTime(&time, start, stop));
-    if (run >= 0) times.push_back(time);
+// A stream to capture and to time on.
+class TimedStream {
+ public:
+  TimedStream() {
+    SLUICE_CUDA_CHECK(cudaStreamCreate(&stream_));
+    SLUICE_CUDA_CHECK(cudaEventCreate(&start_));
+    SLUICE_CUDA_CHECK(cudaEventCreate(&stop_));
   }
-  SLUICE_CUDA_CHECK(cudaEventDestroy(start));
-  SLUICE_CUDA_CHECK(cudaEventDestroy(stop));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
+  ~TimedStream() {
+    cudaEventDestroy(start_);
+    cudaEventDestroy(stop_);
+    cudaStreamDestroy(stream_);
+  }
+  TimedStream(const TimedStream&) = delete;
+  TimedStream& operator=(const TimedStream&) = delete;
+
+  cudaStream_t get() const { return stream_; }
+  // Milliseconds, the median of replays of a graph of the call.
+  template <class Call>
+  double median_time(Call&& call) const {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    call();
+    SLUICE_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
+    call();
+    SLUICE_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    SLUICE_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    std::vector<float> times;
+    for (int run = -kWarmUps; run < kRuns; ++run) {
+      SLUICE_CUDA_CHECK(cudaEventRecord(start_, stream_));
+      SLUICE_CUDA_CHECK(cudaGraphLaunch(executable, stream_));
+      SLUICE_CUDA_CHECK(cudaEventRecord(stop_, stream_));
+      SLUICE_CUDA_CHECK(cudaEventSynchronize(stop_));
+      float time = 0;
+      SLUICE_CUDA_CHECK(cudaEventElapsedTime(&time, start_, stop_));
+      if (run >= 0) times.push_back(time);
+    }
+    SLUICE_CUDA_CHECK(cudaGraphExecDestroy(executable));
+    SLUICE_CUDA_CHECK(cudaGraphDestroy(graph));
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t start_ = nullptr, stop_ = nullptr;
+};
 
 // Random values, the same million over and over: drawing all would take longer than all the runs.
 template <class T>
@@ -55,6 +81,7 @@ struct TimedAttention {
         q_elements(offsets.q.back() * q_columns),
         k_elements(offsets.k.back() * k_columns) {
     f.shape = offsets.shape(c, q_offsets.data(), k_offsets.data());
+    f.stream = b.stream = stream.get();
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.lse = lse.data();
     f.q_stride = f.o_stride = q_columns, f.k_stride = f.v_stride = k_columns;
     workspace = std::make_unique<DeviceArray<char>>(
@@ -70,18 +97,19 @@ struct TimedAttention {
   }
 
   double forward_time() {
-    return median_time([this] { kernels::cuda::softmax_attention_forward(f); });
+    return stream.median_time([this] { kernels::cuda::softmax_attention_forward(f); });
   }
   double backward_time() {
-    return median_time([this] { kernels::cuda::softmax_attention_backward(b); });
+    return stream.median_time([this] { kernels::cuda::softmax_attention_backward(b); });
   }
   double both_time() {
-    return median_time([this] {
+    return stream.median_time([this] {
       kernels::cuda::softmax_attention_forward(f);
       kernels::cuda::softmax_attention_backward(b);
     });
   }
 
+  TimedStream stream;
   AttentionOffsets offsets;
   DeviceArray<int64_t> q_offsets, k_offsets;
   int64_t q_columns, k_columns, q_elements, k_elements;
