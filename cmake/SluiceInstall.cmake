@@ -10,7 +10,7 @@ install(TARGETS sluice EXPORT sluice)
 
 install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice FILES_MATCHING PATTERN "*.h")
 install(DIRECTORY kernels DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice FILES_MATCHING PATTERN "*.h")
-foreach(program train evaluate generate tokenize convert bench report)
+foreach(program train evaluate generate tokenize convert mqar bench report)
   install(PROGRAMS ${CMAKE_BINARY_DIR}/${program} DESTINATION ${CMAKE_INSTALL_BINDIR} RENAME sluice-${program})
 endforeach()
 

@@ -49,7 +49,8 @@ struct GatedLinearAttentionForward {
   int64_t slots = 0;
   const accumulate_t<T>* initial_state = nullptr;  // [slots, Hkv, K, V], or null: all zero
   accumulate_t<T>* final_state =
-      nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence leaves become zero
+      nullptr;  // [slots, Hkv, K, V], or null; slots that no sequence leaves become zero. May be
+                // initial_state, on a GPU for steps, if state_in equals state_out: others then stay
   // The state before every `chunk` tokens of each sequence, for backward, or null:
   // chunk c of sequence s is row chunk_offsets[s] + c.
   // CUDA: chunk is 64, chunk_offsets are always given and chunk_states never: backward computes them again.

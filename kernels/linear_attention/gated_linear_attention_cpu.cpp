@@ -125,7 +125,7 @@ void run(const GatedLinearAttentionForward<T>& p) {
 
 template <class T>
 void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
-  if (p.final_state != nullptr) {
+  if (p.final_state != nullptr && p.final_state != p.initial_state) {
     zero_unnamed_slots(p.final_state, p.slots, p.kv_heads * p.key_size * p.value_size, p.state_out,
                        p.sequences);
   }

@@ -128,7 +128,7 @@ int64_t gated_linear_attention_backward_workspace(const GatedLinearAttentionBack
 template <class T>
 void gated_linear_attention_forward(const GatedLinearAttentionForward<T>& p) {
   const GatedLinearAttentionPlan plan = plan_of(p);
-  if (p.final_state != nullptr) {
+  if (p.final_state != nullptr && p.final_state != p.initial_state) {
     gla::zero_unnamed_slots(p.final_state, p.slots, p.kv_heads * p.key_size * p.value_size, p.state_out,
                             p.sequences, p.stream);
   }

@@ -10,8 +10,8 @@ constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int COLUMNS = 32, LANES = COLUMNS / 4;  // of the values; lanes that share a row of the state
 constexpr int ROWS = THREADS / LANES;             // of the state, at a time
 
-// One block a sequence, kv head and 32 columns of the values. PASSES * ROWS >= K: the whole tile is on its
-// way before the first row is used.
+// One block a sequence, kv head and 32 columns of the values. States stream past the caches. PASSES * ROWS >=
+// K: the whole tile is on its way before the first row is used.
 template <class T, int PASSES>
 __global__ void __launch_bounds__(THREADS) step(const __grid_constant__ GatedLinearAttentionForward<T> p) {
   __shared__ float k_row[PASSES * ROWS], decay[PASSES * ROWS], q_row[PASSES * ROWS];
@@ -33,10 +33,10 @@ __global__ void __launch_bounds__(THREADS) step(const __grid_constant__ GatedLin
 #pragma unroll
   for (int i = 0; i < PASSES; ++i) {
     const int row = first_row + i * ROWS;
-    state[i] =
-        in >= 0 && active && row < K
-            ? *reinterpret_cast<const float4*>(tile_of(p.initial_state, in) + static_cast<int64_t>(row) * V)
-            : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    state[i] = in >= 0 && active && row < K
+                   ? __ldcs(reinterpret_cast<const float4*>(tile_of(p.initial_state, in) +
+                                                            static_cast<int64_t>(row) * V))
+                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
   const int64_t t = p.offsets[s];
   const bool has_token = p.offsets[s + 1] > t;
@@ -64,7 +64,8 @@ __global__ void __launch_bounds__(THREADS) step(const __grid_constant__ GatedLin
     for (int i = 0; i < PASSES; ++i) {
       const int row = first_row + i * ROWS;
       if (row < K)
-        *reinterpret_cast<float4*>(tile_of(p.final_state, out) + static_cast<int64_t>(row) * V) = state[i];
+        __stcs(reinterpret_cast<float4*>(tile_of(p.final_state, out) + static_cast<int64_t>(row) * V),
+               state[i]);
     }
   }
   if (!has_token) return;

@@ -38,18 +38,34 @@ __device__ Partial block_total(Partial partial) {
   return partial;
 }
 
-// Block b takes tiles b, b + blocks, ... of TOGETHER packs a thread.
+// Where elements lie. Steps from one to a later one need no division.
+class Cursor {
+ public:
+  __device__ Cursor(int64_t at, int64_t part, int64_t stride)
+      : within_(at % part), begin_(at / part * stride), part_(part), stride_(stride) {}
+  __device__ void advance(int64_t count) {
+    for (within_ += count; within_ >= part_; within_ -= part_) begin_ += stride_;
+  }
+  __device__ int64_t offset() const { return begin_ + within_; }
+
+ private:
+  int64_t within_, begin_, part_, stride_;
+};
+
+// Block b takes tiles b, b + blocks, ... of TOGETHER packs a thread. N divides the parts.
 template <int N>
-__global__ void __launch_bounds__(THREADS)
-    sum_blocks(const float* x, int64_t count, double* sums, long long* non_finite) {
+__global__ void __launch_bounds__(THREADS) sum_blocks(const float* x, int64_t count, int64_t part,
+                                                      int64_t stride, double* sums, long long* non_finite) {
   constexpr int64_t kTile = int64_t{THREADS} * N * TOGETHER;
   Partial partial;
   for (int64_t first = blockIdx.x * kTile; first < count; first += gridDim.x * kTile) {
     Pack<float, N> packs[TOGETHER];
+    Cursor cursor(first + threadIdx.x * N, part, stride);
 #pragma unroll
     for (int u = 0; u < TOGETHER; ++u) {
       const int64_t at = first + (u * THREADS + threadIdx.x) * N;
-      if (at + N <= count) packs[u] = Pack<float, N>::load(x + at);
+      if (at + N <= count) packs[u] = Pack<float, N>::load(x + cursor.offset());
+      cursor.advance(THREADS * N);
     }
 #pragma unroll
     for (int u = 0; u < TOGETHER; ++u) {
@@ -58,6 +74,7 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int i = 0; i < N; ++i) partial.add(packs[u][i]);
       } else {
+        // Of a single part: with several, N divides the count.
         for (int64_t i = at; i < count; ++i) partial.add(x[i]);
       }
     }
@@ -96,10 +113,12 @@ void squared_norm(const SquaredNormParams<float>& p) {
   auto* sums = static_cast<double*>(p.workspace);
   auto* non_finite = reinterpret_cast<long long*>(sums + blocks);
   if (blocks > 0) {
-    if (can_pack<4>(p.x, 0, 0)) {
-      sum_blocks<4><<<static_cast<unsigned>(blocks), THREADS, 0, p.stream>>>(p.x, p.count, sums, non_finite);
+    const auto grid = static_cast<unsigned>(blocks);
+    const int64_t part = p.part > 0 ? p.part : p.count;
+    if (can_pack<4>(p.x, p.stride, p.part)) {
+      sum_blocks<4><<<grid, THREADS, 0, p.stream>>>(p.x, p.count, part, p.stride, sums, non_finite);
     } else {
-      sum_blocks<1><<<static_cast<unsigned>(blocks), THREADS, 0, p.stream>>>(p.x, p.count, sums, non_finite);
+      sum_blocks<1><<<grid, THREADS, 0, p.stream>>>(p.x, p.count, part, p.stride, sums, non_finite);
     }
     SLUICE_CHECK_LAUNCH("squared_norm");
   }

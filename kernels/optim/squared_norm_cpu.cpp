@@ -32,12 +32,14 @@ Partial sum_block(const T* x, int64_t count) {
 
 template <class T>
 void squared_norm(const SquaredNormParams<T>& p) {
-  const int64_t blocks = (p.count + kBlock - 1) / kBlock;
+  const int64_t part = p.part > 0 ? p.part : std::max<int64_t>(1, p.count);
+  const int64_t blocks_of_part = (part + kBlock - 1) / kBlock, blocks = p.count / part * blocks_of_part;
   std::vector<Partial> partials(static_cast<size_t>(blocks));
 #pragma omp parallel for if (blocks > 1)
   for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t first = block * kBlock;
-    partials[static_cast<size_t>(block)] = sum_block(p.x + first, std::min(kBlock, p.count - first));
+    const int64_t first = block % blocks_of_part * kBlock;
+    const T* x = p.x + block / blocks_of_part * p.stride + first;
+    partials[static_cast<size_t>(block)] = sum_block(x, std::min(kBlock, part - first));
   }
   Partial total;
   for (const Partial& partial : partials) {

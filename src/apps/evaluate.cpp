@@ -13,6 +13,7 @@
 #include "core/progress.h"
 #include "ops/cpu_setup.h"
 #include "train/bigram_baseline.h"
+#include "train/evaluation_comparison.h"
 #include "train/evaluation_data.h"
 #include "train/evaluation_report.h"
 #include "train/loaded_model.h"
@@ -32,6 +33,7 @@ struct Arguments {
   std::vector<std::string> tasks, task_types;
   std::string task_details;
   std::string json, svg;
+  std::vector<std::filesystem::path> compared;
   std::string logits;
   std::string device = "auto", dtype = "auto";
   int threads = 0;
@@ -210,6 +212,12 @@ int evaluate_task_files(const Arguments& arguments) {
 }
 
 int evaluate(const Arguments& arguments) {
+  if (!arguments.compared.empty()) {
+    SLUICE_CHECK(!arguments.svg.empty(), kUsage, "--compare draws into --svg, which is missing");
+    write_file_atomically(arguments.svg, compare_evaluations(arguments.compared), ErrorKind::kData);
+    return 0;
+  }
+  SLUICE_CHECK(!arguments.checkpoint.empty(), kUsage, "--checkpoint is required; see evaluate --help");
   SLUICE_CHECK(!arguments.data.empty() || !arguments.tasks.empty(), kUsage,
                "--data is required, or --tasks; see evaluate --help");
   if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
@@ -251,8 +259,7 @@ int main(int argc, char** argv) {
       "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 memory, 17 a loss that is not finite.",
       "evaluate");
   app.add_option("--checkpoint,-c", arguments.checkpoint,
-                 "checkpoint, run directory (its newest valid checkpoint) or Hugging Face model directory")
-      ->required();
+                 "checkpoint, run directory (its newest valid checkpoint) or Hugging Face model directory");
   app.add_option("--data,-d", arguments.data,
                  "token files (llm.c, Megatron, bare uint16), directories or patterns of them; or text:\n"
                  ".txt, .md, .jsonl, .ndjson, also .gz, .xz, .zst; text needs the model's tokenizer");
@@ -293,5 +300,12 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all cores")->capture_default_str();
   add_task_options(app, arguments);
+  CLI::Option* compare =
+      app.add_option("--compare", arguments.compared,
+                     "instead of evaluating, draw these evaluations of several models, FILE[,FILE...] as\n"
+                     "--json wrote them, over each other into --svg, at their longest common length")
+          ->delimiter(',');
+  for (const char* other : {"--checkpoint", "--data", "--tasks", "--json", "--logits"})
+    compare->excludes(app.get_option(other));
   return run_program(app, argc, argv, [&] { return evaluate(arguments); });
 }

@@ -166,9 +166,11 @@ int main(int argc, char** argv) {
                  "one; or the\n"
                  "path of a checkpoint")
       ->capture_default_str();
-  app.add_option("--profile-steps", arguments.profile_steps,
-                 "a:b brackets steps a to b - 1 for a profiler that was started to wait, e.g.\n"
-                 "nsys profile --capture-range cudaProfilerApi; kernels then run without a graph");
+  app.add_option(
+      "--profile-steps", arguments.profile_steps,
+      "a:b records what runs when in steps a to b - 1: timeline.json, which ui.perfetto.dev opens, and\n"
+      "timeline.txt, a table, in the output directory, one of each a rank. Also brackets these steps for\n"
+      "a profiler that was started to wait, e.g. nsys profile --capture-range cudaProfilerApi");
   app.add_flag("--dry-run", arguments.dry_run,
                "print parameters, memory, steps, tokens and disk, and stop; for parallel.world_size\n"
                "processes, and for train.device cuda where there is none");

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <atomic>
+#include <utility>
 
 namespace sluice {
 namespace {
@@ -32,7 +33,7 @@ GradientTarget BackwardContext::target(int i) {
   SLUICE_CHECK(edge.needed(), kInternal, "[{}] input {} needs no gradient", node_.name, i);
   if (edge.leaf != nullptr) {
     GradientLeaf& leaf = *edge.leaf;
-    if (leaf.gradient.defined()) return {leaf.gradient, true};
+    if (leaf.gradient.defined()) return {leaf.gradient, !std::exchange(leaf.restarted, false)};
     const MemoryClassScope memory(MemoryClass::kGradients);
     leaf.gradient = Tensor::empty(leaf.shape, leaf.dtype, leaf.device);
     return {leaf.gradient, false};
@@ -69,7 +70,11 @@ void BackwardContext::add(int i, const Tensor& gradient) {
   if (edge.leaf != nullptr) {
     GradientLeaf& leaf = *edge.leaf;
     if (leaf.gradient.defined()) {
-      leaf.gradient.add_from(gradient);
+      if (std::exchange(leaf.restarted, false)) {
+        leaf.gradient.copy_from(gradient);
+      } else {
+        leaf.gradient.add_from(gradient);
+      }
     } else {
       leaf.gradient = gradient.clone();
     }

@@ -36,6 +36,17 @@ void Variable::clear_gradient() {
   leaf_->gradient = Tensor();
 }
 
+void Variable::restart_gradient() const {
+  SLUICE_ASSERT(leaf_ != nullptr);
+  leaf_->restarted = leaf_->gradient.defined();
+}
+
+void Variable::settle_gradient() const {
+  SLUICE_ASSERT(leaf_ != nullptr);
+  if (leaf_->restarted) leaf_->gradient.fill_zero();
+  leaf_->restarted = false;
+}
+
 void Variable::set_gradient_hook(std::function<void()> hook) {
   SLUICE_ASSERT(leaf_ != nullptr);
   leaf_->on_gradient_ready = std::move(hook);

@@ -19,8 +19,9 @@ struct TapeNode;
 
 // Where the gradient of a variable that no op produced ends up.
 struct GradientLeaf {
-  Tensor gradient;  // undefined until the first gradient, unless given by the owner
-  Shape shape;      // what a gradient must look like
+  Tensor gradient;         // undefined until the first gradient, unless given by the owner
+  bool restarted = false;  // whether the next contribution replaces what the gradient holds
+  Shape shape;             // what a gradient must look like
   DType dtype = DType::kF32;
   Device device = Device::kCpu;
   std::function<void()> on_gradient_ready;  // called once a backward pass, after the last contribution
@@ -34,7 +35,7 @@ class Variable {
   Variable() = default;
   // A constant, or with `requires_grad` a leaf whose gradient is made by backward().
   explicit Variable(Tensor value, bool requires_grad = false);
-  // A leaf whose gradient accumulates (+=) in `gradient`; the owner zeroes it.
+  // A leaf whose gradient accumulates (+=) in `gradient`; the owner zeroes or restarts it.
   static Variable parameter(Tensor value, Tensor gradient);
 
   bool defined() const { return value_.defined(); }
@@ -47,6 +48,10 @@ class Variable {
   // The gradient of a leaf; undefined before backward() reached it.
   Tensor gradient() const;
   void clear_gradient();
+  // The next contribution replaces what the gradient holds: as zeroing it, without the passes over it.
+  void restart_gradient() const;
+  // Zeroes a gradient that was restarted and to which nothing came.
+  void settle_gradient() const;
   void set_gradient_hook(std::function<void()> hook);
   // The value alone, off the tape.
   Variable detach() const { return Variable(value_); }

@@ -39,6 +39,9 @@ World discover_world(ControlChannel& channel);
 
 class Communicator {
  public:
+  // A place in the order of what was started.
+  using Mark = int64_t;
+
   virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -60,6 +63,9 @@ class Communicator {
   // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
   void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
   void wait();
+  // Behind all that was started so far; wait_for(mark) waits for that alone.
+  Mark mark() { return do_mark(); }
+  void wait_for(Mark mark) { do_wait_for(mark); }
   void all_reduce_sum(const Tensor& tensor) {
     start_all_reduce_sum(tensor);
     wait();
@@ -67,7 +73,7 @@ class Communicator {
   // Copies rank `root`'s tensor to all others.
   void broadcast(const Tensor& tensor, int root);
 
-  // A small structure of every rank, in the order of ranks. Nothing may be under way (see wait()).
+  // A small structure of every rank, in the order of ranks; tensors may be under way.
   template <class S>
   std::vector<S> all_gather(const S& value) {
     static_assert(std::is_trivially_copyable_v<S>);
@@ -99,6 +105,8 @@ class Communicator {
   virtual void do_start_all_gather(const Tensor& tensor) = 0;
   virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
   virtual void do_wait() = 0;
+  virtual Mark do_mark() = 0;
+  virtual void do_wait_for(Mark mark) = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "tensor/device_graph.h"
 
 namespace sluice {
 
@@ -32,6 +33,10 @@ void GradientReducer::arm() {
   for (Bucket& bucket : buckets_) bucket.missing = bucket.parameters;
   next_ = 0;
   armed_ = true;
+  DeviceGraph::on_host([this] {
+    next_ = 0;
+    armed_ = true;
+  });
 }
 
 void GradientReducer::mark_ready(size_t parameter) {
@@ -39,18 +44,26 @@ void GradientReducer::mark_ready(size_t parameter) {
   ready_[parameter] = true;
   const Range& in = buckets_of_[parameter];
   for (int64_t i = in.begin; i < in.end; ++i) --buckets_[static_cast<size_t>(i)].missing;
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(next_);
 }
 
 void GradientReducer::flush() {
   if (communicator_.world_size() == 1) return;
   SLUICE_ASSERT(armed_);
   // A parameter that the loss does not depend on is never marked.
-  while (next_ < buckets_.size()) start(buckets_[next_++]);
+  while (next_ < buckets_.size()) start(next_);
   armed_ = false;
 }
 
-void GradientReducer::start(const Bucket& bucket) {
+void GradientReducer::start(size_t bucket) {
+  next_ = bucket + 1;
+  DeviceGraph::on_host([this, bucket] {
+    next_ = bucket + 1;
+    send(buckets_[bucket]);
+  });
+}
+
+void GradientReducer::send(const Bucket& bucket) {
   const Tensor gradients = gradients_.narrow(0, bucket.begin, bucket.end - bucket.begin);
   if (result_ == Result::kAll) {
     communicator_.start_all_reduce_sum(gradients);

@@ -1,5 +1,6 @@
 // Sums gradients over ranks while backward still runs: the flat gradient buffer is cut into buckets, and each
-// is sent as soon as its last gradient is complete.
+// is sent as soon as its last gradient is complete. A backward pass may be recorded and replayed
+// (tensor/device_graph.h): buckets leave at their places in every replay.
 //
 //   reducer.arm();                 // the backward pass that comes completes the gradients
 //   ... reducer.mark_ready(i) for each parameter, by autograd's hook ...
@@ -46,7 +47,8 @@ class GradientReducer {
     int64_t parameters = 0;  // that lie in it, in whole or in part
     int64_t missing = 0;
   };
-  void start(const Bucket& bucket);
+  void start(size_t bucket);
+  void send(const Bucket& bucket);
 
   Communicator& communicator_;
   Tensor gradients_;

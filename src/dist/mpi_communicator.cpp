@@ -191,6 +191,7 @@ class MpiCommunicator final : public Communicator {
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(std::move(task));
+      ++started_;
     }
     changed_.notify_all();
   }
@@ -198,6 +199,18 @@ class MpiCommunicator final : public Communicator {
   void do_wait() override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return queue_.empty() || failure_; });
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  Mark do_mark() override {
+    const std::lock_guard lock(mutex_);
+    return started_;
+  }
+
+  void do_wait_for(Mark mark) override {
+    std::unique_lock lock(mutex_);
+    const auto left = [this] { return static_cast<Mark>(queue_.size()); };
+    changed_.wait(lock, [&] { return started_ - left() >= mark || failure_; });
     if (failure_) std::rethrow_exception(failure_);
   }
 
@@ -251,6 +264,7 @@ class MpiCommunicator final : public Communicator {
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<Task> queue_;  // the first one is under way
+  Mark started_ = 0;
   std::exception_ptr failure_;
   std::jthread thread_;  // last: gone before what it uses
 };

@@ -56,9 +56,11 @@ class Event {
   Event& operator=(const Event&) = delete;
   // What `second` is given from now on waits for what `first` was given so far.
   void order(cudaStream_t first, cudaStream_t second) const {
-    SLUICE_CUDA_CHECK(cudaEventRecord(event_, first));
-    SLUICE_CUDA_CHECK(cudaStreamWaitEvent(second, event_, 0));
+    record(first);
+    hold(second);
   }
+  void record(cudaStream_t stream) const { SLUICE_CUDA_CHECK(cudaEventRecord(event_, stream)); }
+  void hold(cudaStream_t stream) const { SLUICE_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0)); }
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -191,6 +193,16 @@ class NcclCommunicator final : public Communicator {
     do_wait();
   }
 
+  Mark do_mark() override {
+    marks_[next_mark_ % marks_.size()].record(stream_.value);
+    return static_cast<Mark>(next_mark_++);
+  }
+
+  // Where a mark's event was used again, it stands for a later place, which is as good.
+  void do_wait_for(Mark mark) override {
+    marks_[static_cast<size_t>(mark) % marks_.size()].hold(compute_stream(Device::kCuda));
+  }
+
   static ncclDataType_t type_of(const Tensor& tensor) {
     return tensor.dtype() == DType::kF64 ? ncclFloat64 : ncclFloat32;
   }
@@ -204,7 +216,12 @@ class NcclCommunicator final : public Communicator {
   }
 
   struct Stream {
-    Stream() { SLUICE_CUDA_CHECK(cudaStreamCreateWithFlags(&value, cudaStreamNonBlocking)); }
+    // First in line for free multiprocessors: others wait for what travels, on all GPUs.
+    Stream() {
+      int least = 0, greatest = 0;
+      SLUICE_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+      SLUICE_CUDA_CHECK(cudaStreamCreateWithPriority(&value, cudaStreamNonBlocking, greatest));
+    }
     ~Stream() { cudaStreamDestroy(value); }
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -228,6 +245,8 @@ class NcclCommunicator final : public Communicator {
 
   Stream stream_;
   Event event_;
+  std::array<Event, 64> marks_;
+  size_t next_mark_ = 0;
   Comm comm_;  // last: gone before its stream
 };
 

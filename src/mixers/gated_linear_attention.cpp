@@ -37,7 +37,8 @@ void GatedLinearAttentionState::detach() {
 
 void GatedLinearAttentionState::overwrite(const nn::MixerState& other) {
   const auto& source = dynamic_cast<const GatedLinearAttentionState&>(other);
-  recurrent.value().copy_from(source.recurrent.value());
+  const Tensor& state = recurrent.value();
+  if (!state.same_view(source.recurrent.value())) state.copy_from(source.recurrent.value());
   for (size_t i = 0; i < std::size(convolution); ++i) {
     if (convolution[i].defined()) convolution[i].value().copy_from(source.convolution[i].value());
   }

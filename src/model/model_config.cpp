@@ -92,13 +92,15 @@ ModelConfig read_model_config(const Json& json, const std::string& path, Unknown
                               Problems& problems) {
   ModelConfig config;
   ObjectReader reader(json, path, problems);
+  const size_t problems_before = problems.size();
   config.model_type = reader.required_text("model_type");
+  const bool has_model_type = problems.size() == problems_before;
   read_shared_fields(reader, config);
   refuse_unsupported(reader, config);
   for (const char* key : kWithoutEffect) reader.ignore(key);
   const MixerFamily* family = find_mixer_family(config.model_type);
   if (family == nullptr) {
-    if (!config.model_type.empty()) {
+    if (has_model_type) {
       reader.problem("model_type", fmt::format("\"{}\" is not known; known are: {}", config.model_type,
                                                known_model_types()));
     }

@@ -5,7 +5,9 @@
 // flash-linear-attention.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autograd/variable.h"
@@ -43,7 +45,15 @@ class Parameter {
   void prefix_names(const std::string& prefix);
 
   // The value and, when trained, its gradient; undefined before bind().
-  const Variable& variable() const { return variable_; }
+  const Variable& variable() const {
+    if (before_use_) before_use_();
+    return variable_;
+  }
+  // Of the gradient alone (autograd/variable.h).
+  void restart_gradient() const { variable_.restart_gradient(); }
+  void settle_gradient() const { variable_.settle_gradient(); }
+  // Called whenever somebody is about to use the value through variable(), as layers do in forward passes.
+  void set_use_hook(std::function<void()> hook) { before_use_ = std::move(hook); }
   // The value that the optimizer updates and files hold: the same memory as variable()'s, or, where models
   // compute in bf16, a copy in fp32 that it is rounded from.
   const Tensor& master() const { return master_; }
@@ -62,6 +72,7 @@ class Parameter {
   std::vector<CheckpointPart> parts_;
   Variable variable_;
   Tensor master_;
+  std::function<void()> before_use_;
 };
 
 // Fills the master with its initial numbers. They depend on the seed and the checkpoint names alone, not on

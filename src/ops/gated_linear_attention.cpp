@@ -66,6 +66,13 @@ Sizes check(const Variable& q, const Variable& k, const Variable& v, const Varia
   return sizes;
 }
 
+// Whether the kernel may write the final states over the initial ones: each of its threads then reads what
+// it writes, and nothing else. On a GPU that is the step of generation.
+bool ends_where_it_starts(const SequenceLayout& layout, Device device) {
+  return layout.reuses_states && layout.state_in == layout.state_out &&
+         (device == Device::kCpu || layout.longest() <= 1);
+}
+
 // What the two passes' parameters have in common.
 template <class Params>
 void fill_sizes(Params& p, const Sizes& sizes, const SequenceLayout& layout, Device device) {
@@ -171,9 +178,14 @@ GatedLinearAttentionResult gated_linear_attention(const Variable& q, const Varia
   const bool is_part = layout.part != nullptr;
   SLUICE_CHECK(!is_part || (!initial_state.defined() && !options.want_final_state), kInternal,
                "[{}] a part of a sequence starts and ends in the state of the other parts", kOp);
-  const Tensor final_state = options.want_final_state || is_part ? fresh_states(layout.slots) : Tensor();
   Tensor start = initial_state.defined() ? initial_state.value().contiguous() : Tensor();
   const bool recorded = Tape::would_record({q, k, v, g, initial_state});
+  Tensor final_state;
+  if (start.defined() && options.want_final_state && !recorded && ends_where_it_starts(layout, q.device())) {
+    final_state = start;
+  } else if (options.want_final_state || is_part) {
+    final_state = fresh_states(layout.slots);
+  }
   Tensor chunk_states;
   if (recorded) {
     if (initial_state.requires_grad()) require_slots_read_once(kOp, layout);

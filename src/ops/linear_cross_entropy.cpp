@@ -77,7 +77,7 @@ void backward_input(const Tensor& dlogits, const Tensor& weight, const Tensor& d
   SLUICE_LAUNCH_WITH_SCRATCH(T, dlogits.device(), gemm, p);
 }
 
-// dW += dlogits^T x over the chunk's rows.
+// dW += dlogits^T x over the chunk's rows; the first chunk's are written.
 template <class T>
 void backward_weight(const Tensor& dlogits, const Tensor& x, const Tensor& dweight, int64_t first,
                      int64_t rows) {
@@ -86,12 +86,12 @@ void backward_weight(const Tensor& dlogits, const Tensor& x, const Tensor& dweig
   p.a = dlogits.data<T>(), p.a_stride = p.m, p.transpose_a = true;
   p.b = x.data<T>() + first * x.row_stride(), p.b_stride = x.row_stride();
   p.c = dweight.data<kernels::accumulate_t<T>>(), p.c_stride = dweight.row_stride();
-  p.beta = 1;
+  p.beta = first == 0 ? 0 : 1;
   SLUICE_LAUNCH_WITH_SCRATCH(T, dlogits.device(), gemm, p);
 }
 
 // Token losses into nll [N]; where dx or dweight are defined also the gradients of their sum times
-// `gradient_scale` (dweight is added to).
+// `gradient_scale`.
 template <class T>
 void run(const Sizes& s, const Tensor& x, const Tensor& weight, const Tensor& labels, int32_t ignore_index,
          double gradient_scale, const Tensor& nll, const Tensor& dx, const Tensor& dweight) {
@@ -156,8 +156,9 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   const Tensor dx =
       recorded && x.requires_grad() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
   const Tensor dweight = recorded && weight.requires_grad()
-                             ? Tensor::zeros(weight.shape(), accumulate_dtype(x.dtype()), x.device())
+                             ? Tensor::empty(weight.shape(), accumulate_dtype(x.dtype()), x.device())
                              : Tensor();
+  if (dweight.defined() && s.tokens == 0) dweight.fill_zero();
   dispatch_floating(x.dtype(), "linear_cross_entropy", [&]<class T>() {
     run<T>(s, x.value(), weight.value(), labels, options.ignore_index, scale, nll, dx, dweight);
   });

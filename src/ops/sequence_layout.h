@@ -33,6 +33,9 @@ struct SequenceLayout {
   std::vector<int64_t> state_in;   // [S]: slot of the initial state, or -1 for a zero state
   std::vector<int64_t> state_out;  // [S]: slot the final state is left in, or -1
   int64_t slots = 0;               // rows of the state tensors
+  // Whether final states may take the memory of the initial ones, which nobody else then needs. An op that
+  // can does so, where nothing is recorded and each sequence ends in the slot that it starts from.
+  bool reuses_states = false;
   // Where the rows are parts of longer ones over several processes (ops/sequence_part.h): the slots' states
   // then come from the part before. Null: they are whole.
   std::shared_ptr<const SequencePart> part;

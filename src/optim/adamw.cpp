@@ -68,15 +68,16 @@ AdamW::AdamW(ParameterArena& arena, const AdamWOptions& options) : arena_(arena)
   control_ = structure(kernels::UpdateControl{}, device);
 }
 
-void AdamW::sum_squares(const Tensor& buffer) const {
-  dispatch_floating(buffer.dtype(), "squared_norm", [&]<class T>() {
+void AdamW::sum_squares(const Tensor& rows) const {
+  dispatch_floating(rows.dtype(), "squared_norm", [&]<class T>() {
     if constexpr (!std::is_same_v<T, bfloat16>) {
       kernels::SquaredNormParams<T> p;
-      p.count = buffer.numel();
-      p.x = buffer.data<T>();
+      p.count = rows.numel();
+      p.x = rows.data<T>();
+      p.part = rows.shape()[1], p.stride = rows.row_stride();
       p.sum = squared_norm_.data<double>();
       p.non_finite = pointer_to<int64_t>(non_finite_);
-      SLUICE_LAUNCH_WITH_SCRATCH(T, buffer.device(), squared_norm, p);
+      SLUICE_LAUNCH_WITH_SCRATCH(T, rows.device(), squared_norm, p);
     }
   });
 }
@@ -85,7 +86,7 @@ int64_t AdamW::first_of(int64_t bucket) const {
   return bucket * arena_.bucket_elements() + arena_.shards().mine * arena_.slice_elements();
 }
 
-void AdamW::update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket) {
+void AdamW::update(double learning_rate, const Tensor& loss) {
   const Device device = arena_.weights().device();
   dispatch_floating(arena_.master_weights().dtype(), "adamw", [&]<class T>() {
     if constexpr (!std::is_same_v<T, bfloat16>) {
@@ -114,7 +115,6 @@ void AdamW::update(double learning_rate, const Tensor& loss, const std::function
         p.beta1 = options_.beta1, p.beta2 = options_.beta2, p.eps = options_.eps;
         p.control = pointer_to<kernels::UpdateControl>(control_);
         SLUICE_LAUNCH(T, device, adamw, p);
-        if (on_bucket) on_bucket(bucket);
       }
     }
   });
@@ -130,7 +130,7 @@ int64_t AdamW::updates() const { return read<int64_t>(updates_); }
 void AdamW::set_updates(int64_t updates) { updates_.copy_from(structure(updates, updates_.device())); }
 
 int64_t AdamW::count_non_finite(const Tensor& buffer) const {
-  sum_squares(buffer);
+  sum_squares(buffer.view({1, buffer.numel()}));
   return read<int64_t>(non_finite_);
 }
 

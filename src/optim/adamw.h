@@ -3,8 +3,6 @@
 // are there: the host does not wait between backward and update.
 #pragma once
 
-#include <functional>
-
 #include "optim/parameter_arena.h"
 
 namespace sluice {
@@ -33,12 +31,11 @@ class AdamW {
     measure();
     update(learning_rate, loss);
   }
-  // The two parts of a step. Ranks that share the optimizer's state, each with zeros in the gradients of the
-  // others' slices, add their squared_norm() in between; update() then is that of the own slices.
-  // `on_bucket(b)` is called when bucket b's update was enqueued.
-  void measure() { sum_squares(arena_.gradients()); }
+  // The two parts of a step. Ranks that share the optimizer's state add their squared_norm() in between: both
+  // parts are about the own slices alone.
+  void measure() { sum_squares(arena_.slices(arena_.gradients(), arena_.shards().mine)); }
   const Tensor& squared_norm() const { return squared_norm_; }  // f64 [1]
-  void update(double learning_rate, const Tensor& loss, const std::function<void(int64_t)>& on_bucket = {});
+  void update(double learning_rate, const Tensor& loss);
   // What the last step did; waits for the device.
   UpdateReport report() const;
 
@@ -50,7 +47,7 @@ class AdamW {
   int64_t count_non_finite(const Tensor& buffer) const;
 
  private:
-  void sum_squares(const Tensor& buffer) const;
+  void sum_squares(const Tensor& rows) const;
   int64_t first_of(int64_t bucket) const;  // element of the flat buffers where this rank's slice begins
 
   ParameterArena& arena_;

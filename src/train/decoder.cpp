@@ -14,9 +14,15 @@ Decoder::Decoder(const LanguageModel& model, int64_t rows)
       step_layout_(ops::SequenceLayout::uniform(rows, 1)),
       step_tokens_(Tensor::empty(Shape{rows}, DType::kI32, model.device())),
       step_logits_(Tensor::empty(Shape{rows, model.config().vocab_size}, accumulate_dtype(model.dtype()),
-                                 model.device())) {}
+                                 model.device())) {
+  step_layout_.reuses_states = true;
+}
 
 std::vector<double> Decoder::advance(std::span<const int32_t> tokens, int64_t segment) {
+  return advance_on_device(tokens, segment).to(Device::kCpu).to(DType::kF64).to_vector<double>();
+}
+
+Tensor Decoder::advance_on_device(std::span<const int32_t> tokens, int64_t segment) {
   const auto length = static_cast<int64_t>(tokens.size()) / rows_;
   SLUICE_ASSERT(length >= 1 && length * rows_ == static_cast<int64_t>(tokens.size()) && segment >= 1);
   const NoGradScope no_grad;
@@ -37,7 +43,7 @@ std::vector<double> Decoder::advance(std::span<const int32_t> tokens, int64_t se
       logits = pass(token_tensor(model_, part), ops::SequenceLayout::uniform(rows_, count));
     }
   }
-  return logits.to(Device::kCpu).to(DType::kF64).to_vector<double>();
+  return logits;
 }
 
 std::vector<double> Decoder::begin(std::span<const std::vector<int32_t>> prompts) {
@@ -76,7 +82,7 @@ Tensor Decoder::step(std::span<const int32_t> tokens) {
   step_tokens_.copy_from(given);
   if (!graph_.recorded()) {
     graph_.record([this] {
-      // The pass makes a new state; its numbers go back to where the next replay reads them.
+      // What the pass made anew of the state goes back to where the next replay reads it.
       const ModelState kept = state_.clone();
       step_logits_.copy_from(pass(step_tokens_, step_layout_));
       kept.overwrite(state_);

@@ -18,6 +18,8 @@ class Decoder {
   // Appends tokens [rows, n], row after row, in passes of at most `segment` tokens a row. Returns the logits
   // of what follows, [rows, vocabulary].
   std::vector<double> advance(std::span<const int32_t> tokens, int64_t segment);
+  // The same, left on the model's device; the next call may write over them.
+  Tensor advance_on_device(std::span<const int32_t> tokens, int64_t segment);
 
   // Prompts of any lengths, one a row and none empty, in a single pass; only for a decoder that has seen
   // nothing.

@@ -198,7 +198,9 @@ Json read_run(const fs::path& directory, const ReportLimits& limits) {
                              {"flops_per_second", "flops_per_second"},
                              {"peak_bytes", "peak_bytes"}};
   if (fs::exists(directory / "timing.jsonl")) {
-    for_each_jsonl(directory / "timing.jsonl", [&](const Json& line) { append(timing, line); });
+    for_each_jsonl(directory / "timing.jsonl", [&](const Json& line) {
+      if (line.contains("tokens_per_second")) append(timing, line);
+    });
   }
   Json series = Json::object();
   for (const auto* group : {&log.training, &log.validation, &timing}) {

@@ -51,17 +51,21 @@ SamplingStatistics TextSampler::generate(std::span<const int32_t> prompt,
   return generate_many(prompt, 1, [&](int64_t, int32_t token) { on_token(token); });
 }
 
-// The next token of each text, from logits [texts, vocabulary].
-std::vector<int32_t> TextSampler::choose(const std::vector<double>& logits, int64_t texts,
-                                         int64_t position) const {
-  const auto vocabulary = static_cast<size_t>(model_.config().vocab_size);
+// The next token of each text, from logits [texts, vocabulary] on the host, f32 or f64.
+std::vector<int32_t> TextSampler::choose(const Tensor& logits, int64_t position) const {
+  const int64_t texts = logits.size(0), vocabulary = logits.size(1);
+  const bool wide = logits.dtype() == DType::kF64;
+  const auto* const floats = wide ? nullptr : logits.data<float>();
+  const auto* const doubles = wide ? logits.data<double>() : nullptr;
   std::vector<int32_t> chosen(static_cast<size_t>(texts));
   std::exception_ptr failure;
 #pragma omp parallel for if (texts > 1)
   for (int64_t text = 0; text < texts; ++text) {
     try {
       const Philox random(options_.seed, options_.stream + static_cast<uint64_t>(text));
-      const auto own = std::span(logits).subspan(static_cast<size_t>(text) * vocabulary, vocabulary);
+      const int64_t begin = text * vocabulary, end = begin + vocabulary;
+      const auto own = wide ? std::vector<double>(doubles + begin, doubles + end)
+                            : std::vector<double>(floats + begin, floats + end);
       chosen[static_cast<size_t>(text)] =
           choose_token(own, options_.choice, random.uniform(static_cast<uint64_t>(position)));
     } catch (...) {
@@ -84,14 +88,14 @@ SamplingStatistics TextSampler::generate_many(
   statistics.prompt_tokens = static_cast<int64_t>(tokens.size());
   Decoder decoder(model_, texts);
   const auto start = std::chrono::steady_clock::now();
-  std::vector<double> logits = decoder.advance(tokens, options_.prefill_segment);
+  Tensor logits = decoder.advance_on_device(tokens, options_.prefill_segment).to(Device::kCpu);
   statistics.prefill_seconds = seconds_since(start);
   const auto decode_start = std::chrono::steady_clock::now();
   std::vector<char> stopped(static_cast<size_t>(texts), 0);
   int64_t running = texts;
   tokens.resize(static_cast<size_t>(texts));
   for (int64_t position = 0; position < options_.max_tokens && running > 0; ++position) {
-    const std::vector<int32_t> chosen = choose(logits, texts, position);
+    const std::vector<int32_t> chosen = choose(logits, position);
     for (int64_t text = 0; text < texts; ++text) {
       if (stopped[static_cast<size_t>(text)]) continue;  // its last token runs along, unread
       const int32_t token = chosen[static_cast<size_t>(text)];
@@ -104,7 +108,8 @@ SamplingStatistics TextSampler::generate_many(
       on_token(text, token);
       ++statistics.tokens;
     }
-    if (position + 1 < options_.max_tokens && running > 0) logits = decoder.advance(tokens, 1);
+    if (position + 1 < options_.max_tokens && running > 0)
+      logits = decoder.advance_on_device(tokens, 1).to(Device::kCpu);
   }
   statistics.stopped = running == 0;
   statistics.decode_seconds = seconds_since(decode_start);

@@ -49,7 +49,7 @@ class TextSampler {
                                    const std::function<void(int64_t text, int32_t token)>& on_token) const;
 
  private:
-  std::vector<int32_t> choose(const std::vector<double>& logits, int64_t texts, int64_t position) const;
+  std::vector<int32_t> choose(const Tensor& logits, int64_t position) const;
   std::vector<int32_t> checked_prompt(std::span<const int32_t> prompt) const;
 
   const LanguageModel& model_;

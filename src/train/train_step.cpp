@@ -10,13 +10,11 @@
 namespace sluice {
 namespace {
 
-// A fault for tests: one gradient that is no number.
-void poison(const Tensor& gradients) {
-  const Tensor nan = Tensor::from<float>(Shape{1}, {std::numeric_limits<float>::quiet_NaN()});
-  gradients.narrow(0, 0, 1).copy_from(nan.to(gradients.dtype()));
+void set_scalar(const Tensor& scalar, float value) {
+  scalar.copy_from(Tensor::from<float>(Shape{}, {value}).to(scalar.dtype()));
 }
 
-// Another: the lowest bit of a weight.
+// A fault for tests: the lowest bit of a weight.
 void flip_a_bit(const Tensor& weights) {
   const Tensor values = weights.to(Device::kCpu).clone();
   *static_cast<uint8_t*>(values.raw_data()) ^= 1;
@@ -35,29 +33,32 @@ StepResult Trainer::step() {
 
   const double labels = labels_of_step();
 
-  arena_->zero_gradients();
+  if (!one_micro_batch_) arena_->zero_gradients();
   loss_.fill_zero();
-  // Gradients are added to, so this lasts through all that follows.
-  if (faults_.nan_at(result.step)) poison(arena_->gradients());
+  const bool poisoned = faults_.nan_at(result.step);
+  if (poisoned) set_scalar(one_, std::numeric_limits<float>::quiet_NaN());
   const bool alone = communicator_.world_size() == 1;
   const size_t recordable = batch.micro_batches.size() - (alone ? 0 : 1);
   for (size_t i = 0; i < recordable; ++i) micro_steps_->run(batch.micro_batches[i], labels);
   if (!alone) {
-    // The last one sends gradients while it makes them, which a recording would not.
-    forward_backward(batch.micro_batches.back(), labels, reducer_.get());
+    last_micro_steps_->run(batch.micro_batches.back(), labels);
     reduce_gradients();
   }
   // From here on all ranks have the same loss and gradients, or the same norm of them, and so do the same.
-  if (arena_->has_whole_moments()) {
-    optimizer_->step(result.learning_rate, loss_);
-  } else {
-    optimizer_->update(result.learning_rate, loss_, [&](int64_t bucket) {
-      communicator_.start_all_gather(arena_->bucket(arena_->weights(), bucket));
-    });
-    communicator_.wait();
-    gather_exact_weights();
+  {
+    const ProfileRange update("update");
+    if (arena_->has_whole_moments()) {
+      optimizer_->step(result.learning_rate, loss_);
+    } else {
+      optimizer_->update(result.learning_rate, loss_);
+      start_gathering_weights();
+    }
   }
-  if (faults_.flip_at(result.step)) flip_a_bit(model_->parameters().front()->variable().value());
+  if (poisoned) set_scalar(one_, 1.0f);
+  if (faults_.flip_at(result.step)) {
+    settle_weights();
+    flip_a_bit(model_->parameters().front()->variable().value());
+  }
   state_.cursor = batch.cursor_after;
 
   // Everything is enqueued. What follows overlaps with it until the loss is read.
@@ -78,16 +79,40 @@ StepResult Trainer::step() {
 
 // Sends what backward has not sent yet, and waits for the sums.
 void Trainer::reduce_gradients() {
+  const ProfileRange range("sum over ranks");
   reducer_->flush();
   communicator_.start_all_reduce_sum(loss_);
   communicator_.wait();
   if (arena_->has_whole_moments()) return;
-  // The norm of a rank's own slices is that of everything when the others' are zeros.
-  for (int other = 0; other < communicator_.world_size(); ++other) {
-    if (other != communicator_.rank()) arena_->slices(arena_->gradients(), other).fill_zero();
-  }
   optimizer_->measure();
   communicator_.all_reduce_sum(optimizer_->squared_norm());
+}
+
+// Every rank updated its slices. The next forward pass waits for a bucket when it gets there: in its order,
+// which is the arena's from the end.
+void Trainer::start_gathering_weights() {
+  // First, since they lie among all buckets: whoever waits for any bucket has them.
+  if (arena_->exact_weights().defined()) {
+    arena_->put_own_exact_weights();
+    communicator_.start_all_reduce_sum(arena_->exact_weights());
+  }
+  for (int64_t b = arena_->buckets(); b-- > 0;) {
+    communicator_.start_all_gather(arena_->bucket(arena_->weights(), b));
+    gathered_[static_cast<size_t>(b)] = communicator_.mark();
+  }
+  awaited_ = arena_->buckets();
+}
+
+void Trainer::await_weights(const ParameterArena::Range& range) const {
+  const int64_t bucket = range.begin / arena_->bucket_elements();
+  if (bucket >= awaited_) return;
+  awaited_ = bucket;
+  DeviceGraph::on_host([this, bucket] { communicator_.wait_for(gathered_[static_cast<size_t>(bucket)]); });
+}
+
+void Trainer::settle_weights() const {
+  if (awaited_ > 0) communicator_.wait();
+  awaited_ = 0;
 }
 
 StepNotes Trainer::exchange(const StepNotes& mine) {
@@ -114,21 +139,33 @@ double Trainer::labels_of_step() {
 
 // Adds a micro batch's gradients to the arena and its part of the loss to loss_. With several segments each
 // is differentiated by itself, and only the state's numbers pass from one to the next. The last backward pass
-// of the step completes gradients, which `completes` then sends.
+// of the step completes gradients, which `completes` then sends. A step's only micro batch writes over the
+// gradients of the step before.
 void Trainer::forward_backward(const MicroBatch& micro_batch, double labels, GradientReducer* completes) {
   const SelectiveRecomputeScope selective(run_.train.recompute == Recompute::kSelective);
   const bool carried = micro_batch.size() > 1;
+  // A recording must wait wherever a replay may have to.
+  if (!gathered_.empty()) awaited_ = arena_->buckets();
+  const auto parameters = model_->parameters();
+  if (one_micro_batch_) {
+    for (const nn::Parameter* parameter : parameters) parameter->restart_gradient();
+  }
   ModelState state;
   if (carried) state = model_->make_state(run_.train.micro_batch_sequences);
   for (const Segment& segment : micro_batch) {
-    const Variable hidden = model_->forward(segment.tokens, segment.layout, carried ? &state : nullptr,
-                                            run_.train.recompute == Recompute::kLayer);
-    const Variable loss = model_->loss(hidden, segment.labels, {kIgnoredLabel, labels});
+    const Variable loss = [&] {
+      const ProfileRange range("forward");
+      const Variable hidden = model_->forward(segment.tokens, segment.layout, carried ? &state : nullptr,
+                                              run_.train.recompute == Recompute::kLayer);
+      return model_->loss(hidden, segment.labels, {kIgnoredLabel, labels});
+    }();
     loss_.add_from(loss.value());
     if (completes != nullptr && &segment == &micro_batch.back()) completes->arm();
+    const ProfileRange range("backward");
     backward({loss}, {one_});
     state.detach();
   }
+  for (const nn::Parameter* parameter : parameters) parameter->settle_gradient();
 }
 
 }  // namespace sluice

@@ -96,6 +96,7 @@ LoaderOptions loader_options(const RunConfig& run, const ModelConfig& model, int
 
 Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& communicator)
     : run_(with_world_size(run, communicator)),
+      one_micro_batch_(accumulation_steps(run_) == 1),
       communicator_(communicator),
       model_(std::make_unique<LanguageModel>(model)),
       faults_(FaultPlan::from_environment()) {
@@ -115,14 +116,22 @@ Trainer::Trainer(const RunConfig& run, const ModelConfig& model, Communicator& c
   feed_ = std::make_unique<BatchFeed>(*loader_, run_, device, part_of_sequences());
   // What ranks exchange in a forward pass is not recorded.
   const bool static_shapes = !run.data.reset_state_at_document && run.parallel.sequence == 1;
+  const bool records = device == Device::kCuda && run.train.cuda_graph && static_shapes;
   micro_steps_ = std::make_unique<MicroStepGraph>(
-      device == Device::kCuda && run.train.cuda_graph && static_shapes,
-      [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels); });
+      records, [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels); });
+  last_micro_steps_ = std::make_unique<MicroStepGraph>(
+      records,
+      [this](const MicroBatch& batch, double labels) { forward_backward(batch, labels, reducer_.get()); });
   loss_ = Tensor::zeros(Shape{}, arena_->master_weights().dtype(), device);
   one_ = Tensor::from<float>(Shape{}, {1.0f}).to(loss_.dtype()).to(device);
   const Tensor masters =
       fill_masters(device, [&](const LanguageModel& m) { m.initialize_weights(run.train.seed); });
   if (masters.defined()) keep_slices(masters);
+  if (arena_->has_whole_moments()) return;
+  gathered_.resize(static_cast<size_t>(arena_->buckets()), communicator_.mark());
+  const auto parameters = model_->parameters();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    parameters[i]->set_use_hook([this, range = arena_->ranges()[i]] { await_weights(range); });
 }
 
 std::shared_ptr<const ops::SequencePart> Trainer::part_of_sequences() const {

@@ -57,7 +57,10 @@ class Trainer {
   // most have. On all ranks.
   void require_equal_weights();
 
-  const LanguageModel& model() const { return *model_; }
+  const LanguageModel& model() const {
+    settle_weights();
+    return *model_;
+  }
   const ParameterArena& arena() const { return *arena_; }
   const Loader& loader() const { return *loader_; }
   const TrainerState& state() const { return state_; }
@@ -88,6 +91,9 @@ class Trainer {
   void keep_slices(const Tensor& masters);
   void share_masters();
   void gather_exact_weights() const;
+  void start_gathering_weights();
+  void await_weights(const ParameterArena::Range& range) const;
+  void settle_weights() const;
   void share_moments();
   void hand_out(const Tensor& whole, const std::function<void(int64_t bucket, const Tensor&)>& take) const;
   void reduce_gradients();
@@ -96,6 +102,7 @@ class Trainer {
   double labels_of_step();
 
   RunConfig run_;
+  const bool one_micro_batch_;  // a step
   Communicator& communicator_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<ParameterArena> arena_;
@@ -104,8 +111,13 @@ class Trainer {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<BatchFeed> feed_;
   std::unique_ptr<MicroStepGraph> micro_steps_;
-  Tensor loss_;  // of the step so far, a scalar on the device
-  Tensor one_;   // the loss's gradient
+  std::unique_ptr<MicroStepGraph> last_micro_steps_;  // of several ranks: those that send gradients
+  // Where ranks share the optimizer's state, updated weights come from all of them while the next step
+  // begins, the arena's last bucket first; what gathered_[b] marks is behind bucket b's.
+  std::vector<Communicator::Mark> gathered_;
+  mutable int64_t awaited_ = 0;  // the lowest bucket that was waited for
+  Tensor loss_;                  // of the step so far, a scalar on the device
+  Tensor one_;                   // the loss's gradient
   // What rank 0 read and its arena has no place for, until share().
   Tensor loaded_masters_;
   std::optional<Moments> loaded_moments_;

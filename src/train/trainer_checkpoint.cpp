@@ -62,6 +62,7 @@ void Trainer::gather_exact_weights() const {
 }
 
 void Trainer::initialize_from(const std::filesystem::path& directory) {
+  settle_weights();
   loaded_masters_ = fill_masters(
       Device::kCpu, [&](const LanguageModel& model) { load_weights(model, WeightDirectory(directory)); });
 }
@@ -85,6 +86,7 @@ void Trainer::restore(const std::filesystem::path& checkpoint) {
 
 void Trainer::share() {
   if (communicator_.world_size() == 1) return;
+  settle_weights();
   struct Message {
     TrainerState state;
     bool has_masters, has_moments;
@@ -145,6 +147,7 @@ void Trainer::share_moments() {
 
 void Trainer::require_equal_weights() {
   if (communicator_.world_size() == 1) return;
+  settle_weights();
   const auto hashes = communicator_.all_gather(hash_of_weights(arena_->weights()));
   std::map<uint64_t, int> counts;
   for (const uint64_t hash : hashes) ++counts[hash];
@@ -169,6 +172,7 @@ void Trainer::require_equal_weights() {
 }
 
 std::vector<NamedTensor> Trainer::gather_weights() const {
+  settle_weights();
   if (arena_->has_whole_masters()) return named_weights(*model_);
   const bool root = communicator_.is_root();
   const DType dtype = arena_->master_weights().dtype();
@@ -184,6 +188,7 @@ std::vector<NamedTensor> Trainer::gather_weights() const {
 }
 
 bool Trainer::weights_are_finite() const {
+  settle_weights();
   const bool mine = optimizer_->count_non_finite(arena_->master_weights()) == 0;
   if (!shares_moments()) return mine;
   const auto all = communicator_.all_gather(static_cast<int>(mine));

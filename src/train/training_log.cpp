@@ -93,6 +93,13 @@ void TrainingLog::validation(int64_t step, double loss, int64_t tokens) {
   events_->flush();
 }
 
+void TrainingLog::weights_compared(int64_t step, double seconds) {
+  timing_.write(Json{{"step", step}, {"compare_weights_seconds", seconds}});
+  const double between = static_cast<double>(run_.parallel.check_weights_every) * smoothed_seconds_;
+  log::info("step {}  all ranks have the same weights, as {:.3f} s showed: {:.2f}% of the time of {} steps",
+            step, seconds, between > 0 ? 100 * seconds / between : 0.0, run_.parallel.check_weights_every);
+}
+
 void TrainingLog::sample(int64_t step, const std::string& prompt, const std::string& text) {
   log_.write(Json{{"step", step}, {"prompt", prompt}, {"sample", text}});
   log::info("step {}  sample: {}{}", step, prompt, text);

@@ -23,6 +23,8 @@ class TrainingLog {
 
   void step(const StepResult& result, const TrainerState& state, double seconds);
   void validation(int64_t step, double loss, int64_t tokens);
+  // That they are the same on all ranks was found in so many seconds.
+  void weights_compared(int64_t step, double seconds);
   void sample(int64_t step, const std::string& prompt, const std::string& text);
 
   void sync();  // the lines written so far are durable

@@ -7,7 +7,6 @@
 
 #include "core/file.h"
 #include "core/log.h"
-#include "core/profile_range.h"
 #include "data/token_formats.h"
 #include "data/token_stream.h"
 #include "data/tokenizer.h"
@@ -41,9 +40,9 @@ class RunLoop {
         communicator_(communicator),
         watchdog_(communicator),
         step_limit_(run.parallel.first_step_seconds, run.parallel.step_seconds),
-        profiled_(options.profiled),
+        profile_(options.profiled, run.train.output_dir, communicator.rank(), compute_device(run.train)),
         checkpoints_(run, model),
-        trainer_(as_trained(run, options), model, communicator),
+        trainer_(run, model, communicator),
         state_(started(options.resume)) {
     if (communicator_.is_root()) open_records();
     if (!run.data.validation.empty()) open_validation(model);
@@ -58,11 +57,11 @@ class RunLoop {
     while (state_.step < run_.train.steps) {
       const auto start = Clock::now();
       enter("step", step_limit_.seconds());
-      if (state_.step + 1 == profiled_.begin) start_profiler();
+      profile_.before_step(state_.step + 1);
       const StepResult result = trainer_.step();
-      if (state_.step + 2 == profiled_.end) stop_profiler();
       const double seconds = seconds_since(start);
       state_ = trainer_.state();
+      profile_.after_step(state_.step, finished());
       seconds_ += seconds;
       step_limit_.took(seconds);
       if (log_) log_->step(result, state_, seconds);
@@ -70,7 +69,7 @@ class RunLoop {
       if (is_due(state_.step, run_.train.validate_every) || finished()) validate();
       if (is_due(state_.step, run_.train.sample_every)) sample();
       enter("agreement after a step", step_limit_.seconds());
-      if (is_due(state_.step, run_.parallel.check_weights_every)) trainer_.require_equal_weights();
+      if (is_due(state_.step, run_.parallel.check_weights_every)) compare_weights();
       faults_.at_step_end(state_.step);
       const StepNotes agreed = finished() ? StepNotes{} : trainer_.exchange(own_notes());
       if (agreed.stop_rank >= 0) {
@@ -94,11 +93,6 @@ class RunLoop {
     watchdog_.finish(state_.step, run_.parallel.save_seconds);
     if (report_) report_->finish();
     communicator_.barrier();
-  }
-
-  static RunConfig as_trained(RunConfig run, const StartOptions& options) {
-    if (options.profiled.begin > 0) run.train.cuda_graph = false;
-    return run;
   }
 
   // Rank 0 reads the checkpoint, the others get what it read.
@@ -200,6 +194,13 @@ class RunLoop {
     }
   }
 
+  void compare_weights() {
+    if (communicator_.world_size() == 1) return;
+    const auto start = Clock::now();
+    trainer_.require_equal_weights();
+    if (log_) log_->weights_compared(state_.step, seconds_since(start));
+  }
+
   void save() {
     enter("checkpoint", run_.parallel.save_seconds);
     if (communicator_.is_root()) {
@@ -235,7 +236,7 @@ class RunLoop {
   Communicator& communicator_;
   Watchdog watchdog_;
   StepLimit step_limit_;
-  StepRange profiled_;
+  StepProfile profile_;
   StopSignal signal_;
   RunCheckpoints checkpoints_;
   Trainer trainer_;

@@ -7,20 +7,15 @@
 #include "config/run_config.h"
 #include "dist/communicator.h"
 #include "model/model_config.h"
+#include "train/step_profile.h"
 
 namespace sluice {
-
-// Steps begin to end - 1, counted from 1; none by default.
-struct StepRange {
-  int64_t begin = 0, end = 0;
-};
 
 struct StartOptions {
   // "auto" continues from the newest valid checkpoint of run.train.output_dir, or starts when there is none;
   // "never" insists on a fresh directory; anything else is the checkpoint to go on from.
   std::string resume = "auto";
-  // Bracketed for a profiler; the run then goes without a graph, whose kernels no range names.
-  StepRange profiled;
+  StepRange profiled;  // see step_profile.h
 };
 
 // Trains as `run` says, in run.train.output_dir. Returns the exit code: 0 when all steps are done, 75 when a

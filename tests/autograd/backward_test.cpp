@@ -31,6 +31,23 @@ TEST_CASE("a parameter's gradient accumulates in the memory its owner gave") {
   }
 }
 
+TEST_CASE("a restarted gradient is replaced by the first contribution, and zero where none came") {
+  const Tensor used = Tensor::from<float>({1, 2}, {7, 7}), unused = used.clone(), x_gradient = used.clone();
+  const Variable w = Variable::parameter(Tensor::from<float>({1, 2}, {3, 4}), used);
+  const Variable other = Variable::parameter(Tensor::from<float>({1, 2}, {3, 4}), unused);
+  const Variable x = Variable::parameter(Tensor::from<float>({1, 2}, {5, 6}), x_gradient);
+  for (const Variable& variable : {w, other, x}) variable.restart_gradient();
+  const Tensor ones = Tensor::from<float>({1, 2}, {1, 1});
+  backward({ops::add(ops::multiply(w, w), x)}, {ones});
+  for (const Variable& variable : {w, other, x}) variable.settle_gradient();
+  CHECK(used.to_vector<float>() == std::vector<float>{6, 8});
+  CHECK(unused.to_vector<float>() == std::vector<float>{0, 0});
+  CHECK(x_gradient.to_vector<float>() == std::vector<float>{1, 1});
+  backward({ops::add(w, x)}, {ones});
+  CHECK(used.to_vector<float>() == std::vector<float>{7, 9});
+  CHECK(x_gradient.to_vector<float>() == std::vector<float>{2, 2});
+}
+
 TEST_CASE("hooks fire once, after the last contribution") {
   Variable w(Tensor::from<double>({1, 1}, {3}), true);
   int calls = 0;

@@ -29,6 +29,8 @@ class LoopbackCommunicator final : public Communicator {
   void do_start_all_gather(const Tensor&) override {}
   void do_start_gather_among(int, int, const Tensor&) override {}
   void do_wait() override {}
+  Mark do_mark() override { return 0; }
+  void do_wait_for(Mark) override {}
   void do_broadcast(const Tensor&, int) override {}
 };
 

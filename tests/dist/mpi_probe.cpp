@@ -55,9 +55,12 @@ std::string check_slices(Communicator& communicator, int64_t part) {
   SLUICE_CHECK(mine.to_vector<T>() == whole.narrow(0, part * communicator.rank(), part).to_vector<T>(),
                kInternal, "the slice of {} elements is not that of the sum", part);
   communicator.start_all_gather(halves);
-  communicator.wait();
+  const Communicator::Mark mark = communicator.mark();
+  communicator.start_all_reduce_sum(whole.clone());
+  communicator.wait_for(mark);
   SLUICE_CHECK(halves.to_vector<T>() == whole.to_vector<T>(), kInternal,
                "the gathered slices of {} elements are not the sum", part);
+  communicator.wait();
   const std::vector<T> sum = halves.to_vector<T>();
   return sha256_hex(std::as_bytes(std::span(sum)));
 }

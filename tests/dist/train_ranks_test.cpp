@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/file.h"
 #include "ranked_run.h"
 #include "support/catch.h"
 #include "train/checkpoint_read.h"
@@ -208,6 +209,18 @@ TEST_CASE("a checkpoint that lacks a rank's moments, or has another's, is refuse
   outcome = run.on(1, "run");
   CHECK(outcome.exit_code == 4);
   CHECK_THAT(outcome.output, test::contains("optimizer-00003-of-00004.safetensors: is missing"));
+}
+
+TEST_CASE("every rank writes a timeline of its own") {
+  RankedRun run;
+  const auto outcome = run.on(2, "profiled", "", {"--profile-steps", "2:4"});
+  INFO(outcome.output);
+  REQUIRE(outcome.exit_code == 0);
+  for (const std::string name : {"timeline", "timeline_rank1"}) {
+    const std::string text = read_text_file(run / "profiled" / (name + ".json"), ErrorKind::kUsage);
+    CHECK(Json::parse(text)["traceEvents"].size() > 10);
+    CHECK(std::filesystem::exists(run / "profiled" / (name + ".txt")));
+  }
 }
 
 TEST_CASE("ranks with different configs do not start") {

@@ -6,6 +6,7 @@
 #include "model/model_weights.h"
 #include "support/catch.h"
 #include "tiny_model.h"
+#include "train/decoder.h"
 
 using namespace sluice;
 
@@ -73,5 +74,37 @@ TEST_CASE("decoding agrees with the forward pass over 1500 tokens") {
     INFO(json);
     check_decode(json, DType::kF32, 1500, 1e-5);
     check_decode(json, DType::kBF16, 1500, 2e-2);
+  }
+}
+
+TEST_CASE("a decoder of several texts, whose steps replay a recording, agrees with the forward pass") {
+  constexpr int64_t kTexts = 3, kPrompt = 9, kSteps = 200, kLength = kPrompt + kSteps;
+  const NoGradScope no_grad;
+  for (const char* json :
+       {R"({"model_type": "gla", "num_heads": 2})",
+        R"({"model_type": "gla", "num_heads": 2, "use_short_conv": true, "num_kv_heads": 1})"}) {
+    INFO(json);
+    const auto model = model_of(json, DType::kF32);
+    const auto tokens = test::random_tokens(kTexts * kLength, kVocabulary, 6);
+    const Variable hidden =
+        model->forward(on_gpu(tokens), ops::SequenceLayout::uniform(kTexts, kLength), nullptr);
+    const auto whole = model->logits(hidden).to(Device::kCpu).to(DType::kF64).to_vector<double>();
+    Decoder decoder(*model, kTexts);
+    for (int64_t at = 0; at < kLength;) {
+      const int64_t count = at == 0 ? kPrompt : 1;
+      std::vector<int32_t> part;
+      for (int64_t text = 0; text < kTexts; ++text) {
+        const auto from = tokens.begin() + text * kLength + at;
+        part.insert(part.end(), from, from + count);
+      }
+      const auto logits = decoder.advance(part, kPrompt);
+      at += count;
+      std::vector<double> expected;
+      for (int64_t text = 0; text < kTexts; ++text) {
+        const auto from = whole.begin() + (text * kLength + at - 1) * kVocabulary;
+        expected.insert(expected.end(), from, from + kVocabulary);
+      }
+      REQUIRE(relative_rms(logits, expected) < 2e-5);
+    }
   }
 }

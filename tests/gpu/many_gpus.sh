@@ -8,15 +8,22 @@ Usage: tests/gpu/many_gpus.sh BIN [WORK] [RANKS] [CHECK...]
 
 BIN is the folder of a build with the program train; WORK (default: a temporary folder) takes data and runs, about
 100 MB; RANKS (default 2) is the number of GPUs. Processes are started as torchrun starts them and meet over TCP,
-so that no MPI is needed. Takes two to three minutes; CHECKs are some of these, all by default:
+so that no MPI is needed. Takes about six minutes; CHECKs are some of these, all but launch by default. Seconds are
+for two GPUs:
 
-  equal   a small model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
+  graph   (20 s) a small model in bf16 for 30 steps: RANKS processes with and without parallel.zero, with and without
+          CUDA graphs, must give the same bits
+  equal   (60 s) the same model for 30 steps, in f32 and bf16: RANKS processes, also with parallel.zero and with
           parallel.sequence, against one process that accumulates as many micro batches; a run that is stopped and
           resumed must give the same bits
-  speed   GLA 340M and 1.3B: tokens/s of a GPU and memory for 12 steps, one process against RANKS, without and with
-          parallel.zero, at the same tokens a GPU
-  long    GLA 340M on sequences of 131072 tokens a GPU: one process, and RANKS that share a sequence; the losses of
-          the latter are those of one process that recomputes its layers to hold as much
+  speed   (65 s) GLA 340M and 1.3B: tokens/s of a GPU and memory for 24 steps, one process against RANKS, without and
+          with parallel.zero, at the same tokens a GPU; and what comparing all weights takes
+  launch  (25 s) the same without CUDA graphs
+  timeline (15 s) two steps of GLA 340M, without and with parallel.zero: what runs under what
+  long    (135 s) GLA 340M on sequences of 131072 tokens a GPU: RANKS processes that share a sequence against one
+          that recomputes its layers to hold as much, 50 steps
+
+Every process is ended after LIMIT (default 300) seconds.
 
 Exit codes: 0 all equal, 1 not, 2 usage, 77 fewer GPUs here. Speeds are printed, not judged.
 END
@@ -32,7 +39,7 @@ if [ -n "${2-}" ]; then mkdir -p "$2"; work=$2; else work=$(mktemp -d); made=$wo
 trap '[ -z "$made" ] || rm -rf "$made"' EXIT
 ranks=${3:-2}
 checks=" ${*:4} "
-[ "$checks" != "  " ] || checks=" equal speed long "
+[ "$checks" != "  " ] || checks=" graph equal speed timeline long "
 wanted() { [[ $checks == *" $1 "* ]]; }
 [ -x "$bin/train" ] || { echo "many_gpus: no program train in $bin" >&2; exit 2; }
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c .)
@@ -42,7 +49,13 @@ if [ "$gpus" -lt "$ranks" ]; then
 fi
 
 failures=0
+limit=${LIMIT:-300}
+gpu= # of a single process, where it matters
 port=$((20000 + $$ % 20000))
+
+results=$work/results.txt
+: >"$results"
+say() { echo "$*" | tee -a "$results"; }
 
 # launch PROCESSES LOG ARGUMENTS...: the highest exit code of train's processes.
 launch() {
@@ -51,9 +64,10 @@ launch() {
   port=$((port + 1))
   for ((rank = 0; rank < processes; ++rank)); do
     if [ "$processes" -eq 1 ]; then
-      "$bin/train" "$@" >"$log.$rank" 2>&1 &
+      env ${gpu:+CUDA_VISIBLE_DEVICES=$gpu} timeout -k 5 "$limit" "$bin/train" "$@" >"$log.$rank" 2>&1 &
     else
-      RANK=$rank WORLD_SIZE=$processes MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$bin/train" "$@" >"$log.$rank" 2>&1 &
+      RANK=$rank WORLD_SIZE=$processes MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
+        timeout -k 5 "$limit" "$bin/train" "$@" >"$log.$rank" 2>&1 &
     fi
     pids+=($!)
   done
@@ -101,7 +115,7 @@ go_on() { # NAME PROCESSES CODE ARGUMENTS...
   launch "$processes" "$work/$name.log" --config "$work/small.json" --set "train.output_dir=$work/$name" "$@"
   code=$?
   if [ "$code" -ne "$expected" ]; then
-    echo "FAILED $name: exit code $code"
+    say "FAILED $name: exit code $code"
     tail -n 5 "$work/$name.log".*
     failures=$((failures + 1))
   fi
@@ -116,16 +130,16 @@ small_stopped() { # NAME ARGUMENTS...
 }
 
 # The largest relative difference of two runs' losses.
-compare() { # NAME REFERENCE TOLERANCE
+compare() { # NAME REFERENCE TOLERANCE [STEPS]
   local difference
-  difference=$(paste <(column "$work/$1/log.jsonl" loss) <(column "$work/$2/log.jsonl" loss) | awk '
+  difference=$(paste <(column "$work/$1/log.jsonl" loss) <(column "$work/$2/log.jsonl" loss) | awk -v steps="${4:-30}" '
     NF != 4 || $1 != $3 { bad = 1 }
     { d = ($2 - $4) / $4; if (d < 0) d = -d; if (d > most) most = d }
-    END { if (bad || NR != 30) print "nan"; else print most + 0 }')
+    END { if (bad || NR != steps) print "nan"; else print most + 0 }')
   if awk -v d="$difference" -v t="$3" 'BEGIN { exit !(d != "nan" && d + 0 <= t + 0) }'; then
-    echo "ok     $1 against $2: losses differ by at most $difference (limit $3)"
+    say "ok     $1 against $2: losses differ by at most $difference (limit $3)"
   else
-    echo "FAILED $1 against $2: losses differ by $difference (limit $3)"
+    say "FAILED $1 against $2: losses differ by $difference (limit $3)"
     failures=$((failures + 1))
   fi
 }
@@ -156,19 +170,35 @@ check_equal() {
     again+=$(sha256sum <"${shard/-zero/-zero-again}")
   done
   if [ "$first" = "$again" ]; then
-    echo "ok     the same run, stopped and resumed: the same bits"
+    say "ok     the same run, stopped and resumed: the same bits"
   else
-    echo "FAILED the same run, stopped and resumed: other bits"
+    say "FAILED the same run, stopped and resumed: other bits"
     failures=$((failures + 1))
   fi
 }
 
-# Killed after a step, so that no checkpoint is written. Tokens/s of a GPU: the median of the steps from 5 on,
-# or of all but the first where they are long.
-speed() { # TITLE MODEL SEQUENCES LENGTH STEPS PROCESSES ARGUMENTS...
-  local title=$1 model=$2 sequences=$3 length=$4 steps=$5 processes=$6 name memory
+# Bits that must not depend on how work is given to the GPU.
+check_graph() {
+  local zero first again
+  for zero in 0 1; do
+    small "graph-$zero" "$ranks" --set train.dtype=bfloat16 --set "parallel.zero=$zero"
+    small "no-graph-$zero" "$ranks" --set train.dtype=bfloat16 --set "parallel.zero=$zero" --set train.cuda_graph=false
+    first=$(sha256sum <"$work/graph-$zero/log.jsonl")$(sha256sum <"$work/graph-$zero/checkpoints/step_00000030/model.safetensors")
+    again=$(sha256sum <"$work/no-graph-$zero/log.jsonl")$(sha256sum <"$work/no-graph-$zero/checkpoints/step_00000030/model.safetensors")
+    if [ "$first" = "$again" ]; then
+      say "ok     parallel.zero $zero: the same bits with and without graphs"
+    else
+      say "FAILED parallel.zero $zero: other bits without graphs"
+      failures=$((failures + 1))
+    fi
+  done
+  compare graph-1 graph-0 5e-3
+}
+
+# Killed after a step, so that no checkpoint is written.
+measure() { # NAME MODEL SEQUENCES LENGTH STEPS PROCESSES ARGUMENTS...
+  local name=$1 model=$2 sequences=$3 length=$4 steps=$5 processes=$6
   shift 6
-  name=$model-$length-$processes${1:+-$(printf '%s' "$*" | tr -c 'a-z0-9\n' _)}
   cat >"$work/$name.json" <<END
 {
   "model": "$repository/configs/model/$model.json",
@@ -182,46 +212,107 @@ END
   rm -rf "${work:?}/$name"
   SLUICE_FAULT=kill@$steps launch "$processes" "$work/$name.log" --config "$work/$name.json" \
     --set "train.output_dir=$work/$name" "$@"
-  rate=$(column "$work/$name/timing.jsonl" tokens_per_second |
-    awk -v first="$((steps < 12 ? 2 : 5))" '$1 >= first { print $2 }' | sort -g |
-    awk -v n="$processes" '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] / n; else print 0 }')
-  memory=$(column "$work/$name/timing.jsonl" peak_bytes | awk '{ peak = $2 / 2 ^ 30 } END { printf "%.1f GiB", peak }')
-  if [ "$rate" = 0 ]; then
-    echo "FAILED $name"
-    tail -n 5 "$work/$name.log".*
+}
+
+# Tokens/s of a GPU: the median of the steps from 7 on, or of all but the first two where they are few.
+rate_of() { # NAME PROCESSES
+  column "$work/$1/timing.jsonl" tokens_per_second | awk '{ v[NR] = $2 } END {
+    for (i = NR < 20 ? 3 : 7; i <= NR; ++i) print v[i] }' | sort -g |
+    awk -v n="$2" '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] / n; else print 0 }'
+}
+
+# A line of the table; the efficiency where REFERENCE names the run of one process.
+tell() { # TITLE NAME PROCESSES [REFERENCE]
+  local rate memory line alone compared
+  rate=$(rate_of "$2" "$3" 2>/dev/null)
+  if [ "${rate:-0}" = 0 ]; then
+    say "FAILED $1"
+    tail -n 5 "$work/$2.log".*
     failures=$((failures + 1))
+    return
   fi
-  printf '%-26s %d GPU(s)  %10.0f tokens/s a GPU' "$title" "$processes" "$rate"
-  if [ "$processes" -eq 1 ]; then
-    alone=$rate
-  else
-    awk -v r="$rate" -v a="$alone" 'BEGIN { if (a > 0) printf ", %.1f%% of one", 100 * r / a }'
+  memory=$(column "$work/$2/timing.jsonl" peak_bytes | awk '{ peak = $2 / 2 ^ 30 } END { printf "%.1f GiB", peak }')
+  line=$(printf '%-52s %d GPU(s)  %8.0f tokens/s a GPU, peak %s' "$1" "$3" "$rate" "$memory")
+  if [ -n "${4-}" ]; then
+    alone=$(rate_of "$4" 1)
+    line+=$(awk -v r="$rate" -v a="$alone" 'BEGIN { printf ", %.1f%% of one", 100 * r / a }')
   fi
-  echo ", peak $memory, losses $(column "$work/$name/log.jsonl" loss | awk 'NR == 1 || NR == 4 { print $2 }' | tr '\n' ' ')"
+  # What comparing all weights takes, as a share of the 1000 steps that lie between two comparisons by default.
+  compared=$(column "$work/$2/timing.jsonl" compare_weights_seconds | awk '{ s = $2 } END { print s }')
+  if [ -n "$compared" ]; then
+    line+=$(column "$work/$2/timing.jsonl" seconds |
+      awk -v s="$compared" '{ last = $2 } END { printf ", weights compared in %.3f s (%.2f%%)", s, s / (10 * last) }')
+  fi
+  say "$line, losses $(column "$work/$2/log.jsonl" loss | awk 'NR == 1 || NR == 4 { printf "%s ", $2 }')"
+}
+
+# One process of each model, side by side.
+measure_alone() { # SUFFIX ARGUMENTS...
+  local suffix=$1
+  shift
+  gpu=0 measure "gla_340m-1$suffix" gla_340m 16 2048 24 1 "$@" &
+  gpu=1 measure "gla_1.3b-1$suffix" gla_1.3b 8 2048 16 1 "$@" &
+  wait
 }
 
 check_speed() {
-  local model name zero
-  for model in gla_340m:16 gla_1.3b:8; do
-    name=${model%:*}
-    speed "$name" "$name" "${model#*:}" 2048 12 1
-    speed "$name" "$name" "${model#*:}" 2048 12 "$ranks"
-    speed "$name, zero" "$name" "${model#*:}" 2048 12 "$ranks" --set parallel.zero=1
+  local model name sequences steps zero
+  measure_alone ""
+  for model in gla_340m:16:24 gla_1.3b:8:16; do
+    IFS=: read -r name sequences steps <<<"$model"
+    tell "$name" "$name-1" 1
     for zero in 0 1; do
-      RANK=0 WORLD_SIZE=$ranks "$bin/train" --config "$work/$name-2048-$ranks.json" --dry-run \
+      measure "$name-$ranks-$zero" "$name" "$sequences" 2048 "$steps" "$ranks" --set "parallel.zero=$zero" \
+        --set parallel.check_weights_every=12
+      tell "$name, parallel.zero $zero" "$name-$ranks-$zero" "$ranks" "$name-1"
+      RANK=0 WORLD_SIZE=$ranks "$bin/train" --config "$work/$name-$ranks-$zero.json" --dry-run \
         --set "parallel.zero=$zero" 2>/dev/null | sed -n "s/^device memory/planned, zero $zero/p"
     done
   done
 }
 
-check_long() {
-  local length=$((131072 * ranks))
-  speed "gla_340m, 131072" gla_340m 1 131072 4 1
-  speed "gla_340m, $length shared" gla_340m 1 "$length" 4 "$ranks" --set "parallel.sequence=$ranks"
-  speed "gla_340m, $length alone" gla_340m 1 "$length" 4 1 --set train.recompute=layer
+check_launch() {
+  if ! [ -d "$work/gla_340m-1" ]; then measure_alone ""; fi
+  measure_alone -no-graph --set train.cuda_graph=false
+  tell "gla_340m, no graph" gla_340m-1-no-graph 1 gla_340m-1
+  tell "gla_1.3b, no graph" gla_1.3b-1-no-graph 1 gla_1.3b-1
+  measure "gla_340m-$ranks-no-graph" gla_340m 16 2048 24 "$ranks" --set train.cuda_graph=false
+  tell "gla_340m, no graph" "gla_340m-$ranks-no-graph" "$ranks" gla_340m-1
 }
 
-if wanted equal; then check_equal; fi
-if wanted speed; then check_speed; fi
-if wanted long; then check_long; fi
+check_timeline() {
+  local zero name
+  for zero in 0 1; do
+    name=timeline-$zero
+    measure "$name" gla_340m 16 2048 12 "$ranks" --set "parallel.zero=$zero" --profile-steps 9:11
+    if [ -s "$work/$name/timeline.txt" ] && [ -s "$work/$name/timeline_rank1.json" ]; then
+      say "timeline of gla_340m, parallel.zero $zero, in $name/timeline.json:"
+      head -n 16 "$work/$name/timeline.txt" | tee -a "$results"
+    else
+      say "FAILED $name"
+      tail -n 5 "$work/$name.log".*
+      failures=$((failures + 1))
+    fi
+  done
+}
+
+check_long() {
+  local length=$((131072 * ranks))
+  measure long-shared gla_340m 1 "$length" 50 "$ranks" --set "parallel.sequence=$ranks"
+  tell "gla_340m, $length tokens in one sequence, shared" long-shared "$ranks"
+  measure long-alone gla_340m 1 "$length" 50 1 --set train.recompute=layer
+  tell "gla_340m, $length tokens in one sequence, layers twice" long-alone 1
+  compare long-shared long-alone 5e-3 50
+}
+
+for check in graph equal speed timeline launch long; do
+  if wanted "$check"; then
+    started=$SECONDS
+    "check_$check"
+    say "$check: $((SECONDS - started)) s"
+  fi
+done
+echo
+echo "All results:"
+cat "$results"
 [ "$failures" -eq 0 ]

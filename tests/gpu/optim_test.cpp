@@ -17,7 +17,7 @@ struct Norm {
   int64_t non_finite;
 };
 
-Norm device_norm(const std::vector<double>& values, size_t offset) {
+Norm device_norm(const std::vector<double>& values, size_t offset, int64_t part = 0, int64_t stride = 0) {
   std::vector<double> shifted(offset, 7.0);
   shifted.insert(shifted.end(), values.begin(), values.end());
   const DeviceArray<float> x(shifted);
@@ -25,6 +25,7 @@ Norm device_norm(const std::vector<double>& values, size_t offset) {
   const DeviceArray<int64_t> non_finite(1);
   kernels::SquaredNormParams<float> p;
   p.count = static_cast<int64_t>(values.size()), p.x = x.data() + offset;
+  if (part > 0) p.count = (p.count + stride - part) / stride * part, p.part = part, p.stride = stride;
   p.sum = sum.data(), p.non_finite = non_finite.data();
   const DeviceArray<char> workspace(static_cast<size_t>(kernels::cuda::squared_norm_workspace(p)));
   p.workspace = workspace.data();
@@ -120,6 +121,29 @@ void check_adamw(const AdamWCase& c) {
 }
 
 }  // namespace
+
+TEST_CASE("squared_norm of parts at equal distances") {
+  struct Case {
+    int64_t parts, part, stride;
+  };
+  // Parts shorter than a block's tile, longer, in packs and one by one.
+  for (const auto& [parts, part, stride] :
+       {Case{1, 64, 64}, {50, 64, 192}, {7, 100, 333}, {9, 102400, 204800}}) {
+    INFO(parts << " of " << part);
+    auto values = as_seen_in<float>(random_values(parts * stride, 1));
+    long double sum = 0;
+    for (int64_t i = 0; i < parts * part; ++i) {
+      const auto value = static_cast<long double>(values[static_cast<size_t>(i / part * stride + i % part)]);
+      sum += value * value;
+    }
+    if (stride > part) values[static_cast<size_t>(part)] = std::numeric_limits<double>::quiet_NaN();
+    const Norm norm = device_norm(values, 0, part, stride);
+    CHECK(norm.sum == Approx(static_cast<double>(sum)).epsilon(1e-12));
+    CHECK(norm.non_finite == 0);
+    values[static_cast<size_t>((parts - 1) * stride + part - 1)] = std::numeric_limits<double>::infinity();
+    CHECK(device_norm(values, 0, part, stride).non_finite == 1);
+  }
+}
 
 TEST_CASE("squared_norm") {
   for (const int64_t count : {0, 1, 5, 4096, 100003, 20000001}) {

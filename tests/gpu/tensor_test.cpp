@@ -98,3 +98,28 @@ TEST_CASE("a graph repeats its work on memory nobody else gets meanwhile") {
   const auto steps = step.to_vector<float>(), sums = output.to_vector<float>();
   for (size_t i = 0; i < sums.size(); ++i) CHECK(sums[i] == Approx(21 * steps[i]).epsilon(1e-5));
 }
+
+TEST_CASE("a recorded graph does the host's work in between at its place") {
+  const Tensor value = Tensor::zeros({1}, DType::kF32, kGpu);
+  const Tensor one = Tensor::from<float>({1}, {1.0f}).to(kGpu);
+  std::vector<float> seen;
+  const auto work = [&] {
+    DeviceGraph::on_host([&] { seen.push_back(value.item()); });  // with nothing before it
+    value.add_from(one);
+    DeviceGraph::on_host([&] { seen.push_back(value.item()); });
+    DeviceGraph::on_host([&] { value.add_from(one); });
+    value.add_from(one);
+    value.add_from(one);
+    DeviceGraph::on_host([&] { seen.push_back(value.item()); });
+  };
+  work();
+  CHECK(seen == std::vector<float>{0, 1, 4});
+  seen.clear();
+  DeviceGraph graph;
+  graph.record(work);
+  CHECK(seen.empty());
+  graph.replay();
+  graph.replay();
+  CHECK(seen == std::vector<float>{4, 5, 8, 8, 9, 12});
+  CHECK(value.item() == 12);
+}

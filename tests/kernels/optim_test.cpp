@@ -195,6 +195,27 @@ TEST_CASE("update_control: clips, skips and counts") {
   CHECK(updates == 12);
 }
 
+TEST_CASE("squared_norm: parts at equal distances") {
+  constexpr int64_t kParts = 3, kPart = 40000, kStride = 70001;
+  auto x = converted<double>(random_values(kParts * kStride, 6));
+  std::vector<double> dense;
+  for (int64_t part = 0; part < kParts; ++part)
+    dense.insert(dense.end(), x.begin() + part * kStride + 5, x.begin() + part * kStride + 5 + kPart);
+  x[0] = x[5 + kPart] = std::numeric_limits<double>::quiet_NaN();  // outside
+  double sum = -1;
+  int64_t non_finite = -1;
+  kernels::SquaredNormParams<double> p;
+  p.count = kParts * kPart, p.x = x.data() + 5, p.part = kPart, p.stride = kStride;
+  p.sum = &sum, p.non_finite = &non_finite;
+  kernels::cpu::squared_norm(p);
+  int64_t none = -1;
+  CHECK(sum == Approx(squared_norm(dense, &none)).epsilon(1e-12));
+  CHECK(non_finite == 0);
+  x[5 + 2 * kStride + kPart - 1] = std::numeric_limits<double>::infinity();
+  kernels::cpu::squared_norm(p);
+  CHECK(non_finite == 1);
+}
+
 TEST_CASE("squared_norm: value, bits for any number of threads, and non-finite elements") {
   constexpr int64_t kCount = 100003;
   const auto values = random_values(kCount, 5);

@@ -76,7 +76,8 @@ TEST_CASE("everything wrong with a model is told at once, by key") {
 TEST_CASE("a family that is not known, and fields it cannot have") {
   CHECK_THAT(problems_of(R"({"model_type":"rwkv"})"),
              test::contains("\"rwkv\" is not known; known are: gla, transformer"));
-  CHECK_THAT(problems_of(R"({"hidden_size":64})"), test::contains("model_type"));
+  CHECK_THAT(problems_of(R"({"model_type":""})"), test::contains("\"\" is not known"));
+  CHECK_THAT(problems_of(R"({"hidden_size":64})"), test::contains("model_type: required, but missing"));
   CHECK_THAT(problems_of(R"({"model_type":"transformer","expand_k":0.5})"), test::contains("model.expand_k"));
   CHECK_THAT(problems_of(R"({"model_type":"transformer","hidden_size":100,"num_heads":3})"),
              test::contains("hidden_size 100 is not divisible by num_heads 3"));

@@ -181,6 +181,23 @@ TEST_CASE("gated_linear_attention: token by token with the state carried equals 
   CHECK(same_bits(state, whole[1]));
 }
 
+TEST_CASE("gated_linear_attention writes states over the ones it starts from, where it may") {
+  const AttentionSizes sizes{4, 2, 20, 33};
+  const auto inputs = attention_inputs(sizes, 3 * 7, 3, DType::kF32);
+  auto layout = ops::SequenceLayout::uniform(3, 7), rotating = ops::SequenceLayout::uniform(3, 7);
+  const auto expected = values_of(attention(sizes, ops::SequenceLayout::uniform(3, 7))(constants(inputs)));
+  layout.reuses_states = rotating.reuses_states = true;
+  rotating.state_out = {1, 2, 0};
+  CHECK_FALSE(values_of(attention(sizes, rotating)(constants(inputs)))[1].same_view(inputs[4]));
+  std::vector<Variable> recorded = constants(inputs);
+  recorded[0] = Variable(inputs[0], true);
+  CHECK_FALSE(values_of(attention(sizes, layout)(recorded))[1].same_view(inputs[4]));
+  const auto result = values_of(attention(sizes, layout)(constants(inputs)));
+  CHECK(result[1].same_view(inputs[4]));
+  CHECK(same_bits(result[0], expected[0]));
+  CHECK(same_bits(result[1], expected[1]));
+}
+
 TEST_CASE("gated_linear_attention: grouped heads equal repeated key and value heads") {
   const AttentionSizes grouped{6, 2, 5, 4}, repeated{6, 6, 5, 4};
   const auto layout = ops::SequenceLayout::uniform(2, 67);

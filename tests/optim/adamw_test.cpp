@@ -102,12 +102,13 @@ TEST_CASE("ranks that share the moments make the update of one, bit for bit") {
         for (auto& arena : arenas) arena->gradient(i).copy_from(gradient);
       }
       reference.step(0.01, loss);
-      // The collectives: other slices of the gradients are zeros, norms are added, weights are handed out.
+      // The collectives: other slices of the gradients are nobody's, norms are added, weights are handed out.
       double norm = 0;
       for (int rank = 0; rank < count; ++rank) {
         const ParameterArena& arena = *arenas[static_cast<size_t>(rank)];
         for (int other = 0; other < count; ++other) {
-          if (other != rank) arena.slices(arena.gradients(), other).fill_zero();
+          if (other != rank)
+            arena.slices(arena.gradients(), other).add_from(arena.slices(arena.gradients(), rank));
         }
         optimizers[static_cast<size_t>(rank)]->measure();
         norm += optimizers[static_cast<size_t>(rank)]->squared_norm().item();
@@ -117,9 +118,7 @@ TEST_CASE("ranks that share the moments make the update of one, bit for bit") {
         AdamW& optimizer = *optimizers[static_cast<size_t>(rank)];
         // That of the reference itself, so that the clipping factor has the same bits.
         optimizer.squared_norm().copy_from(reference.squared_norm());
-        int64_t buckets = 0;
-        optimizer.update(0.01, loss, [&](int64_t bucket) { CHECK(bucket == buckets++); });
-        CHECK(buckets == arenas[static_cast<size_t>(rank)]->buckets());
+        optimizer.update(0.01, loss);
       }
       for (int rank = 0; rank < count; ++rank) {
         const ParameterArena& from = *arenas[static_cast<size_t>(rank)];

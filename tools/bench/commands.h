@@ -13,6 +13,7 @@ namespace sluice::bench {
 using Command = std::function<int()>;
 
 Command add_step_command(CLI::App& app);
+Command add_decode_command(CLI::App& app);
 Command add_kernels_command(CLI::App& app);
 Command add_devices_command(CLI::App& app);
 
