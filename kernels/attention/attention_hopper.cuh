@@ -206,6 +206,40 @@ __device__ __forceinline__ void multiply_tiles(float (&c)[ROWS / 2], uint32_t a,
           descriptor(b_word + (k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32) / 16), k > 0);
   }
 }
+// The same with a in registers, which spares the reads of a: with tiles of 64 they take as long as b's.
+template <int D, int ROWS>
+__device__ __forceinline__ void multiply_tiles(float (&c)[ROWS / 2], const uint32_t (&a)[D / 16][4],
+                                               uint32_t b) {
+  const uint32_t word = tile_along_columns(b);
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    wgmma(c, a[k], descriptor(word + (k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32) / 16), k > 0);
+  }
+}
+// A warp's 16 rows of a [64, D] tile as factors.
+template <int D>
+__device__ __forceinline__ void load_factors(uint32_t (&a)[D / 16][4], uint32_t tile, int warp_row,
+                                             int lane) {
+  const int row = warp_row + lane % 16;
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    load_matrix_x4(a[k], tile + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + row * 128 +
+                             (((2 * k + lane / 16) ^ row) & 7) * 16);
+  }
+}
+// Copies that ptxas cannot tell from their originals' change: given the originals in a loop, ptxas 13.0 puts other
+// factors of the loop into their registers. nothing: 0, but not to the compiler, and of this round.
+template <int COUNT>
+__device__ __forceinline__ void copy_factors(uint32_t (&to)[COUNT][4], const uint32_t (&from)[COUNT][4],
+                                             uint32_t nothing) {
+#pragma unroll
+  for (int k = 0; k < COUNT; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      asm volatile("xor.b32 %0, %1, %2;\n" : "=r"(to[k][i]) : "r"(from[k][i]), "r"(nothing) : "memory");
+    }
+  }
+}
 // c += a b: a [64, ROWS] in registers, b [ROWS, D].
 template <int D, int ROWS>
 __device__ __forceinline__ void add_product(float (&c)[D / 2], const uint32_t (&a)[ROWS / 16][4],
@@ -223,6 +257,7 @@ __device__ __forceinline__ void pack_factors(uint32_t (&a)[COUNT / 8][4], const 
     for (int i = 0; i < 4; ++i) a[k][i] = pack_bfloat16(x[8 * k + 2 * i], x[8 * k + 2 * i + 1]);
   }
 }
+
 // Sets elements outside columns first .. last to -infinity; bounds(row of the group's 64, first, last).
 template <int COUNT, class Bounds>
 __device__ __forceinline__ void keep_columns(float (&c)[COUNT], Bounds bounds, int warp_row, int lane) {

@@ -11,10 +11,12 @@
 namespace sluice::kernels {
 namespace {
 
-template <int D_, int GROUPS_, int QUERIES_, int STAGES_, int OWN_STAGES_>
+template <int D_, int GROUPS_, int QUERIES_, int STAGES_, int OWN_STAGES_, bool KEEPS_>
 struct KeyShape {
   static constexpr int D = D_, GROUPS = GROUPS_, QUERIES = QUERIES_, STAGES = STAGES_;
   static constexpr int OWN_STAGES = OWN_STAGES_;
+  // Whether own rows are kept in registers. At D 128 the sums leave no room for them.
+  static constexpr bool KEEPS = KEEPS_;
   static constexpr int ROWS = GROUP_ROWS * GROUPS, THREADS = GROUP_THREADS * (GROUPS + 1);
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
@@ -116,6 +118,14 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
     int from, to;
     task.seeing_tiles(group, QUERIES, from, to);
 
+    uint32_t own_keys[D / 16][4], own_values[D / 16][4];
+    if constexpr (Shape::KEEPS) {
+      load_factors<D>(own_keys, keys, warp_row, lane);
+      load_factors<D>(own_values, values, warp_row, lane);
+      own_ring.release(own, lane);
+    }
+    uint32_t key_factors[D / 16][4], value_factors[D / 16][4];
+    if constexpr (Shape::KEEPS) copy_factors(key_factors, own_keys, 0);
     float dk[D / 2], dv[D / 2];
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] = dv[i] = 0.f;
@@ -134,13 +144,23 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
                                  lane % 4 * 2;
         ring.wait_full(at);
         wgmma_fence();
-        multiply_tiles<D, QUERIES>(score, keys, queries);
+        if constexpr (Shape::KEEPS) {
+          multiply_tiles<D, QUERIES>(score, key_factors, queries);
+        } else {
+          multiply_tiles<D, QUERIES>(score, keys, queries);
+        }
         wgmma_commit();
         // The factors of the tile before have been read: dP takes their registers.
         wgmma_wait<1>();
         if (tile > from) ring.release(before, lane);
-        wgmma_fence();
-        multiply_tiles<D, QUERIES>(gradient, values, gradients);
+        if constexpr (Shape::KEEPS) {
+          copy_factors(value_factors, own_values, static_cast<uint32_t>(task.rows + tile) >> 31);
+          wgmma_fence();
+          multiply_tiles<D, QUERIES>(gradient, value_factors, gradients);
+        } else {
+          wgmma_fence();
+          multiply_tiles<D, QUERIES>(gradient, values, gradients);
+        }
         wgmma_commit();
         wgmma_wait<1>();
         pin_registers(score);
@@ -174,6 +194,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
         }
         uint32_t gradient_factors[QUERIES / 16][4];
         pack_factors(gradient_factors, score);
+        if constexpr (Shape::KEEPS) {
+          copy_factors(key_factors, own_keys, static_cast<uint32_t>(task.rows + tile) >> 31);
+        }
         wgmma_fence();
         add_product<D, QUERIES>(dk, gradient_factors, queries);
         wgmma_commit();
@@ -185,7 +208,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       if (from < to) ring.release(before, lane);
       skip(task.tiles - to);
     }
-    own_ring.release(own, lane);
+    if constexpr (!Shape::KEEPS) own_ring.release(own, lane);
 
     const int64_t row = task.row + group * GROUP_ROWS, column = static_cast<int64_t>(task.kv_head) * D;
     const int rows = task.rows - group * GROUP_ROWS;
@@ -227,9 +250,9 @@ void launch(const SoftmaxAttentionBackward<bfloat16>& p) {
 
 void cuda::key_gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   if (p.shape.head_dim == 64) {
-    launch<KeyShape<64, 2, 64, 4, 2>>(p);
+    launch<KeyShape<64, 2, 64, 4, 2, true>>(p);
   } else {
-    launch<KeyShape<128, 2, 64, 3, 2>>(p);
+    launch<KeyShape<128, 2, 64, 3, 2, false>>(p);
   }
 }
 
