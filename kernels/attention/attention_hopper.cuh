@@ -52,16 +52,19 @@ struct RingBarriers {
     }
   }
   __device__ __forceinline__ uint32_t full(const RingPlace<STAGES>& at) const { return first + 8 * at.stage; }
+  __device__ __forceinline__ uint32_t empty(const RingPlace<STAGES>& at) const {
+    return first + 8 * (STAGES + at.stage);
+  }
   __device__ __forceinline__ void wait_full(const RingPlace<STAGES>& at) const {
     barrier_wait(full(at), at.phase);
   }
   __device__ __forceinline__ void wait_empty(const RingPlace<STAGES>& at) const {
-    barrier_wait(first + 8 * (STAGES + at.stage), at.phase ^ 1);
+    barrier_wait(empty(at), at.phase ^ 1);
   }
   // By all lanes of a warp whose reads are over.
   __device__ __forceinline__ void release(const RingPlace<STAGES>& at, int lane) const {
     __syncwarp();
-    if (lane == 0) barrier_arrive(first + 8 * (STAGES + at.stage));
+    if (lane == 0) barrier_arrive(empty(at));
   }
 };
 
@@ -162,11 +165,11 @@ __device__ __forceinline__ void copy_own_rows(uint32_t tile, const MappedRows (&
                                               int64_t column, int rows, uint32_t barrier, int lane) {
   constexpr int BYTES = PanelTile<D, GROUP_ROWS>::BYTES;
   const int whole = min(rows / GROUP_ROWS, GROUPS);
-  if (whole < GROUPS && rows > whole * GROUP_ROWS) {
+  for (int g = whole; g < GROUPS; ++g) {  // zeros, too, for groups without a row
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      copy_part_of_tile<D, GROUP_ROWS>(tile + (i * GROUPS + whole) * BYTES, from[i], row + whole * GROUP_ROWS,
-                                       column, rows - whole * GROUP_ROWS, lane);
+      copy_part_of_tile<D, GROUP_ROWS>(tile + (i * GROUPS + g) * BYTES, from[i], row + g * GROUP_ROWS, column,
+                                       rows - g * GROUP_ROWS, lane);
     }
   }
   __syncwarp();
@@ -247,6 +250,18 @@ __device__ __forceinline__ void add_product(float (&c)[D / 2], const uint32_t (&
   const uint32_t word = tile_along_rows<D, ROWS>(b);
 #pragma unroll
   for (int k = 0; k < ROWS / 16; ++k) wgmma<1>(c, a[k], descriptor(word + k * (2048 / 16)));
+}
+// The other way round of load_factors.
+template <int D>
+__device__ __forceinline__ void store_factors(uint32_t tile, const uint32_t (&a)[D / 16][4], int warp_row,
+                                              int lane) {
+  const int row = warp_row + lane % 16;
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    store_matrix_x4(tile + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + row * 128 +
+                        (((2 * k + lane / 16) ^ row) & 7) * 16,
+                    a[k]);
+  }
 }
 // Sums as factors of the next product.
 template <int COUNT>
@@ -329,8 +344,10 @@ class Tickets {
   __device__ __forceinline__ Tickets(unsigned* counter, int lane) : counter_(counter), lane_(lane) { draw(); }
   __device__ __forceinline__ unsigned first() const { return blockIdx.x; }
   // Drawn when the one before was: the answer takes a while.
-  __device__ __forceinline__ unsigned next() {
-    const unsigned item = gridDim.x + __shfl_sync(~0u, drawn_, 0);
+  __device__ __forceinline__ unsigned next() { return gridDim.x + drawn(); }
+  // All items by drawing, the first too: whoever has one knows that blocks that run have those before it.
+  __device__ __forceinline__ unsigned drawn() {
+    const unsigned item = __shfl_sync(~0u, drawn_, 0);
     draw();
     return item;
   }
@@ -420,7 +437,8 @@ struct KeyItem {
     kv_head = pair % static_cast<int>(p.shape.kv_heads);
     first = rank * tile_rows;  // the first keys are seen most
     rows = min(tile_rows, place.keys - first);
-    begin = max(first, place.shift);
+    // Tiles count from the sequence's first query, so that all keys cut its queries alike.
+    begin = place.shift + max(first - place.shift, 0) / tile_queries * tile_queries;
     end = place.last_position(first + rows - 1);
     tiles = begin < end ? (end - begin + tile_queries - 1) / tile_queries : 0;
   }

@@ -18,9 +18,12 @@ bool has_hopper_attention();
 inline constexpr int64_t HOPPER_TICKETS = 2, HOPPER_WORKSPACE = HOPPER_TICKETS * sizeof(unsigned);
 
 void attend_on_hopper(const SoftmaxAttentionForward<bfloat16>& params);
-// Both need delta.
+// These need delta.
 void query_gradient_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
 void key_gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+// dq, dk and dv in one pass, where the first is not 0: head_dim 128, and not too many bytes.
+int64_t gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+void gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
 
 }  // namespace cuda
 }  // namespace sluice::kernels
