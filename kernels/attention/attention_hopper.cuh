@@ -230,8 +230,8 @@ __device__ __forceinline__ void load_factors(uint32_t (&a)[D / 16][4], uint32_t 
                              (((2 * k + lane / 16) ^ row) & 7) * 16);
   }
 }
-// Copies that ptxas cannot tell from their originals' change: given the originals in a loop, ptxas 13.0 puts other
-// factors of the loop into their registers. nothing: 0, but not to the compiler, and of this round.
+// Copies that ptxas cannot tell from their originals' change: given the originals in a loop, ptxas 13.0 puts
+// other factors of the loop into their registers. nothing: 0, but not to the compiler, and of this round.
 template <int COUNT>
 __device__ __forceinline__ void copy_factors(uint32_t (&to)[COUNT][4], const uint32_t (&from)[COUNT][4],
                                              uint32_t nothing) {

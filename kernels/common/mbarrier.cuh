@@ -69,8 +69,8 @@ __device__ __forceinline__ void copy_bulk_to_cluster(uint32_t shared, const void
       : "memory");
 }
 
-// Bulk copies of shared memory, bytes a multiple of 16, to global memory, or their floats added to those there. In
-// flight until they are committed as a group and waited for.
+// Bulk copies of shared memory, bytes a multiple of 16, to global memory, or their floats added to those
+// there. In flight until they are committed as a group and waited for.
 __device__ __forceinline__ void store_bulk(void* global, uint32_t shared, int bytes) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n" ::"l"(global), "r"(shared),
                "r"(bytes)
