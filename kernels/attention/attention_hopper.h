@@ -6,13 +6,14 @@
 
 namespace sluice::kernels {
 
-// Tests run a call both ways.
-void allow_hopper_attention(bool allowed);
+// Tests run a call every way. one_pass: of the gradients, where there is a choice.
+void allow_hopper_attention(bool allowed, bool one_pass = true);
 
 namespace cuda {
 
 // Whether this build has the kernels, the current device runs them, and tests have not turned them off.
 bool has_hopper_attention();
+bool one_pass_allowed();
 
 // Blocks draw their work from counters in the workspace: HOPPER_TICKETS of them, zero before the launch.
 inline constexpr int64_t HOPPER_TICKETS = 2, HOPPER_WORKSPACE = HOPPER_TICKETS * sizeof(unsigned);

@@ -99,7 +99,8 @@ void softmax_attention_forward(const SoftmaxAttentionForward<T>& p) {
   attend_in_float(p);
 }
 
-// Passes of their own for dq and for dk and dv keep every sum in registers; one pass for all needs sums in float.
+// Passes of their own for dq and for dk and dv keep every sum in registers; one pass for all needs sums in
+// float.
 template <class T>
 int64_t softmax_attention_backward_workspace(const SoftmaxAttentionBackward<T>& p) {
   if constexpr (std::is_same_v<T, bfloat16>) {

@@ -394,7 +394,7 @@ void launch(const SoftmaxAttentionBackward<bfloat16>& p) {
 
 int64_t cuda::gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   constexpr int64_t kMostBytes = int64_t{512} << 20;
-  if (p.dq == nullptr || (p.dk == nullptr && p.dv == nullptr)) return 0;
+  if (!one_pass_allowed() || p.dq == nullptr || (p.dk == nullptr && p.dv == nullptr)) return 0;
   const int64_t bytes = GradientTiles(p.shape).bytes();
   return bytes <= kMostBytes ? bytes : 0;
 }
