@@ -22,9 +22,12 @@ struct PassTask {
   int unused[3];
 };
 
-template <int D_, int STAGES_, int OWN_STAGES_>
+template <int D_, int STAGES_, int OWN_STAGES_, int ADDERS_>
 struct PassShape {
   static constexpr int D = D_, STAGES = STAGES_, OWN_STAGES = OWN_STAGES_;
+  // Warps that add to dq, tiles in turns, each with a place of its own: a sum takes longer to arrive than a
+  // tile of head size 64 to multiply.
+  static constexpr int ADDERS = ADDERS_;
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
   static constexpr int TILE_BYTES = PanelTile<D, QUERIES>::BYTES, STAGE_BYTES = 2 * TILE_BYTES;
@@ -36,9 +39,9 @@ struct PassShape {
   static constexpr int SUM_PLACE = SCORE_PLACE + GROUPS * SCORE_BYTES;
   static constexpr int SUMS = QUERIES * D, SUM_BYTES = SUMS * static_cast<int>(sizeof(float));
   // lse and delta of each stage's queries.
-  static constexpr int STATISTIC_PLACE = SUM_PLACE + SUM_BYTES, STATISTIC_BYTES = 8 * QUERIES;
+  static constexpr int STATISTIC_PLACE = SUM_PLACE + ADDERS * SUM_BYTES, STATISTIC_BYTES = 8 * QUERIES;
   static constexpr int BARRIER_PLACE = STATISTIC_PLACE + STAGES * STATISTIC_BYTES;
-  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * (STAGES + OWN_STAGES + 2);
+  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * (STAGES + OWN_STAGES + 1 + ADDERS);
   static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(PassTask)) * OWN_STAGES;
   static_assert(SCORE_PLACE % 1024 == 0 && SUM_PLACE % 16 == 0 && TASK_PLACE % 16 == 0);
   static_assert(BYTES <= 227 * 1024);
@@ -112,11 +115,11 @@ __global__ void __launch_bounds__(THREADS, 1)
   const uint32_t statistics = own_tiles + Shape::STATISTIC_PLACE;
   const RingBarriers<STAGES> ring{own_tiles + Shape::BARRIER_PLACE};
   const RingBarriers<Shape::OWN_STAGES> own_ring{ring.first + ring.BYTES};
-  const RingBarriers<1> score_ring{own_ring.first + own_ring.BYTES},
-      sum_ring{score_ring.first + score_ring.BYTES};
+  const RingBarriers<1> score_ring{own_ring.first + own_ring.BYTES};
+  const RingBarriers<Shape::ADDERS> sum_ring{score_ring.first + score_ring.BYTES};
   PassTask* const given = reinterpret_cast<PassTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
-    ring.init(WARPS, 32), own_ring.init(WARPS + 1);
+    ring.init(WARPS, 32), own_ring.init(WARPS + Shape::ADDERS);
     score_ring.init(WARPS, WARPS - 1), sum_ring.init(1, WARPS - 1);
     fence_barrier_init();
   }
@@ -126,7 +129,7 @@ __global__ void __launch_bounds__(THREADS, 1)
   const int heads_of_key = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   Place at;
   RingPlace<Shape::OWN_STAGES> own;
-  RingPlace<1> sum_place;
+  RingPlace<Shape::ADDERS> sum_place;
 
   if (group < 0) {
     give_back_registers<COPY_REGISTERS<GROUPS>>();
@@ -174,7 +177,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         given[own.stage].keys.rows = 0;
         barrier_arrive(own_ring.full(own));
       }
-    } else if (warp == 1 && lane == 0) {
+    } else if (warp <= Shape::ADDERS && lane == 0) {
       // Blocks add to a tile of dq in the order of their keys: one sum, whoever is first. Those before were
       // drawn before, by blocks that run, and are ahead at every tile, so that one rarely waits.
       for (;; own.advance()) {
@@ -192,15 +195,17 @@ __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
           for (; position >= task.keys.begin; position -= QUERIES, which -= heads, sum_place.advance()) {
             const unsigned turn = (task.keys.key - place.first_key(position) / ROWS * ROWS) / ROWS;
+            if (sum_place.stage != warp - 1) continue;
             sum_ring.wait_full(sum_place);
+            const uint32_t from = sums + sum_place.stage * Shape::SUM_BYTES;
             float* const to = query_sums.sums + static_cast<int64_t>(which) * Shape::SUMS;
             if (turn == 0) {
-              store_bulk(to, sums, Shape::SUM_BYTES);
+              store_bulk(to, from, Shape::SUM_BYTES);
             } else {
               while (load_turn(query_sums.turns + which) != turn) {
               }
               fence_bulk();
-              add_bulk(to, sums, Shape::SUM_BYTES);
+              add_bulk(to, from, Shape::SUM_BYTES);
             }
             commit_bulk();
             wait_for_bulk_reads();
@@ -306,8 +311,8 @@ __global__ void __launch_bounds__(THREADS, 1)
       score_place.advance();
 #pragma unroll
       for (int i = 0; i < D / 16; ++i) {
-        store_shared(my_sums + i * GROUPS * GROUP_THREADS * 16, dq[4 * i], dq[4 * i + 1], dq[4 * i + 2],
-                     dq[4 * i + 3]);
+        store_shared(my_sums + sum_place.stage * Shape::SUM_BYTES + i * GROUPS * GROUP_THREADS * 16,
+                     dq[4 * i], dq[4 * i + 1], dq[4 * i + 2], dq[4 * i + 3]);
       }
       fence_shared_for_tensor_cores();
       __syncwarp();
@@ -365,13 +370,17 @@ __global__ void __launch_bounds__(GROUPS* GROUP_THREADS)
 template <class Shape>
 void launch(const SoftmaxAttentionBackward<bfloat16>& p) {
   const AttentionShape& s = p.shape;
-  const AttentionOrder order(s.sequences * s.kv_heads, divide_up(s.longest_k, ROWS),
-                             s.longest_q * s.head_dim * 8 * s.heads / s.kv_heads);
+  AttentionOrder order(s.sequences * s.kv_heads, divide_up(s.longest_k, ROWS),
+                       s.longest_q * s.head_dim * 8 * s.heads / s.kv_heads);
   [[maybe_unused]] static const bool prepared = [] {
     SLUICE_CUDA_CHECK(
         cudaFuncSetAttribute(gradients<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::BYTES));
     return true;
   }();
+  // Fewer blocks at a time follow one another through the tiles of a pair; these, between them, share what
+  // they read through the cache.
+  constexpr unsigned kPairsTogether = 32;
+  order.pairs_together = std::min(order.pairs, kPairsTogether);
   const GradientTiles tiles(s);
   const QuerySums query_sums{tiles.turns(p.workspace), tiles.sums(p.workspace),
                              static_cast<int>(tiles.a_sequence)};
@@ -401,9 +410,9 @@ int64_t cuda::gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloa
 
 void cuda::gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   if (p.shape.head_dim == 64) {
-    launch<PassShape<64, 4, 2>>(p);
+    launch<PassShape<64, 4, 2, 2>>(p);
   } else {
-    launch<PassShape<128, 3, 1>>(p);
+    launch<PassShape<128, 3, 1, 1>>(p);
   }
 }
 
