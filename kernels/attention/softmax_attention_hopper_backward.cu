@@ -1,8 +1,8 @@
-// dq, dk and dv on sm_90a in one pass, head_dim 128. A group of four warps owns 64 keys, two groups 128 in a
-// row; the queries of all heads that use them pass, the last first: S^T = K Q^T and dP^T = V dO^T, from them
-// P^T and dS^T in registers, dV += P^T dO and dK += dS^T Q. Both groups' dS^T meet in shared memory, where
-// each group takes half of the columns of dS K. A further warp adds these to dq in global memory, key after
-// key.
+// dq, dk and dv on sm_90a in one pass. A group of four warps owns 64 keys, two groups 128 in a row; the
+// queries of all heads that use them pass, the last first: S^T = K Q^T and dP^T = V dO^T, from them P^T and
+// dS^T in registers, dV += P^T dO and dK += dS^T Q. Both groups' dS^T meet in shared memory, where each group
+// takes half of the columns of dQ = dS K. Further warps add these to dq in global memory, in the order of the
+// keys.
 #include <algorithm>
 
 #include "core/cuda_check.h"
