@@ -22,12 +22,14 @@ struct PassTask {
   int unused[3];
 };
 
-template <int D_, int STAGES_, int OWN_STAGES_, int ADDERS_>
+template <int D_, int STAGES_, int OWN_STAGES_, int ADDERS_, bool KEEPS_>
 struct PassShape {
   static constexpr int D = D_, STAGES = STAGES_, OWN_STAGES = OWN_STAGES_;
   // Warps that add to dq, tiles in turns, each with a place of its own: a sum takes longer to arrive than a
   // tile of head size 64 to multiply.
   static constexpr int ADDERS = ADDERS_;
+  // Whether own rows are kept in registers, too. At D 128 the sums leave no room for them.
+  static constexpr bool KEEPS = KEEPS_;
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
   static constexpr int TILE_BYTES = PanelTile<D, QUERIES>::BYTES, STAGE_BYTES = 2 * TILE_BYTES;
@@ -239,6 +241,12 @@ __global__ void __launch_bounds__(THREADS, 1)
     float dk[D / 2], dv[D / 2];
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] = dv[i] = 0.f;
+    uint32_t own_keys[D / 16][4], own_values[D / 16][4], key_factors[D / 16][4], value_factors[D / 16][4];
+    if constexpr (Shape::KEEPS) {
+      load_factors<D>(own_keys, keys, warp_row, lane);
+      load_factors<D>(own_values, values, warp_row, lane);
+      copy_factors(key_factors, own_keys, 0);
+    }
     Place before = at;  // the tile that dV and dK are still being multiplied by
     const int tiles = heads_of_key * task.tiles;
     for (int left = tiles, tile = task.tiles - 1; left > 0; --left, at.advance()) {
@@ -249,13 +257,23 @@ __global__ void __launch_bounds__(THREADS, 1)
                                lane % 4 * 2;
       ring.wait_full(at);
       wgmma_fence();
-      multiply_tiles<D, QUERIES>(score, keys, queries);
+      if constexpr (Shape::KEEPS) {
+        multiply_tiles<D, QUERIES>(score, key_factors, queries);
+      } else {
+        multiply_tiles<D, QUERIES>(score, keys, queries);
+      }
       wgmma_commit();
       // The factors of the tile before have been read: dP takes their registers.
       wgmma_wait<1>();
       if (left < tiles) ring.release(before, lane);
-      wgmma_fence();
-      multiply_tiles<D, QUERIES>(gradient, values, gradients);
+      if constexpr (Shape::KEEPS) {
+        copy_factors(value_factors, own_values, static_cast<uint32_t>(task.rows + left) >> 31);
+        wgmma_fence();
+        multiply_tiles<D, QUERIES>(gradient, value_factors, gradients);
+      } else {
+        wgmma_fence();
+        multiply_tiles<D, QUERIES>(gradient, values, gradients);
+      }
       wgmma_commit();
       wgmma_wait<1>();
       pin_registers(score);
@@ -295,6 +313,8 @@ __global__ void __launch_bounds__(THREADS, 1)
       fence_shared_for_tensor_cores();
       __syncwarp();
       if (lane == 0) barrier_arrive(score_ring.full(score_place));
+      if constexpr (Shape::KEEPS)
+        copy_factors(key_factors, own_keys, static_cast<uint32_t>(task.rows + left) >> 31);
       score_ring.wait_full(score_place);
       float dq[D / 4];
       wgmma_fence();
@@ -410,9 +430,9 @@ int64_t cuda::gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloa
 
 void cuda::gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   if (p.shape.head_dim == 64) {
-    launch<PassShape<64, 4, 2, 2>>(p);
+    launch<PassShape<64, 4, 2, 2, true>>(p);
   } else {
-    launch<PassShape<128, 3, 1, 1>>(p);
+    launch<PassShape<128, 3, 1, 1, false>>(p);
   }
 }
 
