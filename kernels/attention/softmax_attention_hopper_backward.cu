@@ -6,14 +6,14 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
-#include "kernels/attention/attention_hopper.cuh"
 #include "kernels/attention/attention_hopper.h"
+#include "kernels/attention/attention_hopper_work.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
 namespace {
 
-constexpr int GROUPS = 2, QUERIES = 64, ROWS = GROUP_ROWS * GROUPS, WARPS = GROUPS * GROUP_WARPS;
+constexpr int GROUPS = 2, QUERIES = 64, ROWS = GROUP_ROWS * GROUPS;
 constexpr int THREADS = GROUP_THREADS * (GROUPS + 1);
 
 struct PassTask {
@@ -30,6 +30,7 @@ struct PassShape {
   static constexpr int ADDERS = ADDERS_;
   // Whether own rows are kept in registers, too. At D 128 the sums leave no room for them.
   static constexpr bool KEEPS = KEEPS_;
+  static_assert(!KEEPS || D == 64);
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
   static constexpr int TILE_BYTES = PanelTile<D, QUERIES>::BYTES, STAGE_BYTES = 2 * TILE_BYTES;
@@ -77,19 +78,6 @@ struct QuerySums {
   int tiles;  // of one head of a sequence
 };
 
-__device__ __forceinline__ unsigned load_turn(const unsigned* turn) {
-  unsigned value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(value) : "l"(turn) : "memory");
-  return value;
-}
-__device__ __forceinline__ void pass_turn(unsigned* turn, unsigned next) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;\n" ::"l"(turn), "r"(next) : "memory");
-}
-__device__ __forceinline__ void store_shared(uint32_t address, float x, float y, float z, float w) {
-  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"r"(address), "f"(x), "f"(y), "f"(z), "f"(w)
-               : "memory");
-}
-
 // c = a b: c [64, D / 2], a [128, 64] contracted along its rows; b half of the columns of the groups' own
 // rows, contracted along these.
 template <int D>
@@ -108,7 +96,7 @@ __global__ void __launch_bounds__(THREADS, 1)
               const __grid_constant__ AttentionOrder order, const __grid_constant__ PassMaps maps,
               const __grid_constant__ QuerySums query_sums) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  constexpr int D = Shape::D, STAGES = Shape::STAGES;
+  constexpr int D = Shape::D, STAGES = Shape::STAGES, WARPS = GROUPS * GROUP_WARPS;
   constexpr int GROUP_BYTES = Shape::GROUP_BYTES, TILE_BYTES = Shape::TILE_BYTES;
   using Place = RingPlace<STAGES>;
   extern __shared__ __align__(1024) unsigned char memory[];

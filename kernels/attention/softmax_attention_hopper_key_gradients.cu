@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
-#include "kernels/attention/attention_hopper.cuh"
 #include "kernels/attention/attention_hopper.h"
+#include "kernels/attention/attention_hopper_work.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
@@ -17,6 +17,7 @@ struct KeyShape {
   static constexpr int OWN_STAGES = OWN_STAGES_;
   // Whether own rows are kept in registers. At D 128 the sums leave no room for them.
   static constexpr bool KEEPS = KEEPS_;
+  static_assert(!KEEPS || D == 64);
   static constexpr int ROWS = GROUP_ROWS * GROUPS, THREADS = GROUP_THREADS * (GROUPS + 1);
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
