@@ -9,6 +9,7 @@
 
 #include "core/bfloat16.h"
 #include "core/cuda_check.h"
+#include "core/environment.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/repeat_row.h"
 
@@ -144,6 +145,8 @@ bool adds_bias(const GemmParams<T, T>& p) {
 // A bias is part of a plan's descriptor, so a call has the plan to itself.
 std::mutex plan_mutex;
 
+const bool poisons_products = environment::flag("SLUICE_POISON_PRODUCTS", false);
+
 }  // namespace
 
 template <class T, class Output>
@@ -183,6 +186,11 @@ void gemm(const GemmParams<T, Output>& params) {
   }
   const Output* added = p.addend != nullptr ? p.addend : p.c;
   const accumulate_t<T> beta = p.addend != nullptr ? 1 : p.beta;
+  if (poisons_products && added == p.c && beta == 0) {
+    SLUICE_CUDA_CHECK(cudaMemset2DAsync(p.c, static_cast<size_t>(p.c_stride * output_bytes), 0xff,
+                                        static_cast<size_t>(p.n * output_bytes), static_cast<size_t>(p.m),
+                                        p.stream));
+  }
   check(cublasLtMatmul(handle(), plan.product, &p.alpha, p.b, plan.first, p.a, plan.second, &beta, added,
                        plan.result, p.c, plan.result, &plan.algorithm, p.workspace,
                        static_cast<size_t>(kWorkspaceBytes), p.stream),

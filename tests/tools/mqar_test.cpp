@@ -104,7 +104,8 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
     succeeds(fmt::format(
         "train --config " SLUICE_SOURCE_DIR
         "/configs/run/mqar_{0}.json {1} --set train.steps={2} --set schedule.warmup_steps=1 --set "
-        "train.output_dir={3}/{0} --set optimizer.lr=1e-2 --set model.intermediate_size=64{4}",
+        "train.output_dir={3}/{0} --set optimizer.lr=1e-2 --set model.intermediate_size=64 --set "
+        "model.tie_word_embeddings=false{4}",
         mixer, common, steps, place, mixer == std::string("gla") ? " --set model.use_short_conv=true" : ""));
     results += succeeds(fmt::format(
         "mqar score --name {1}_x --checkpoint {0}/{1} --data '{0}/data/test_*.bin' {2} --device cpu", place,
