@@ -5,6 +5,7 @@
 
 #include "core/cuda_check.h"
 #include "kernels/attention/attention_hopper_map.h"
+#include "kernels/common/compute_capability.h"
 
 namespace sluice::kernels {
 namespace {
@@ -36,14 +37,7 @@ bool cuda::one_pass_allowed() { return one_pass; }
 
 bool cuda::has_hopper_attention() {
 #ifdef SLUICE_SM90A
-  static const bool has = [] {
-    int device = 0, major = 0, minor = 0;
-    return cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
-           major == 9 && minor == 0 && encode_function() != nullptr;
-  }();
-  return has && hopper_allowed;
+  return hopper_allowed && runs_sm90a() && encode_function() != nullptr;
 #else
   return false;
 #endif

@@ -168,6 +168,10 @@ __device__ __forceinline__ float power_of_two(float exponent) {
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(power) : "f"(exponent));
   return power;
 }
+// To the last bit; zero below what a float holds.
+__device__ __forceinline__ float exact_power_of_two(int exponent) {
+  return __int_as_float((min(max(exponent, -127), 127) + 127) << 23);
+}
 // 2^-159 is zero in float, e^-110 too; a running sum of 64 of these still has 10 bits behind the point.
 inline constexpr float LEAST_GATE = -159.0f;
 // How far b may lie from the middle of its range for 2^(b - middle) and its inverse to be factors of a
@@ -181,14 +185,26 @@ struct Gates {
 
   __device__ __forceinline__ float middle(int column) const { return 0.5f * total[column]; }
   // False where a factor would leave the range of floats.
-  __device__ __forceinline__ bool in_range() const {
+  __device__ __forceinline__ bool in_range(float middle0, float middle1) const {
     bool in = true;
 #pragma unroll
     for (int i = 0; i < SEGMENT_ROWS; ++i) {
-      in = in && fabsf(b[i][0] - middle(0)) <= LARGEST_EXPONENT &&
-           fabsf(b[i][1] - middle(1)) <= LARGEST_EXPONENT;
+      in = in && fabsf(b[i][0] - middle0) <= LARGEST_EXPONENT && fabsf(b[i][1] - middle1) <= LARGEST_EXPONENT;
     }
     return in;
+  }
+  __device__ __forceinline__ bool in_range() const { return in_range(middle(0), middle(1)); }
+  // Where the chunk leaves it, a segment may not. The middle of the thread's own, whose sums are `own`: a
+  // whole number, so that what decays between two middles is an exact power of two.
+  __device__ __forceinline__ int2 segment_middles(float2 own) const {
+    return make_int2(__float2int_rn(b[SEGMENT_ROWS - 1][0] - 0.5f * own.x),
+                     __float2int_rn(b[SEGMENT_ROWS - 1][1] - 0.5f * own.y));
+  }
+  __device__ __forceinline__ int2 segment_ends() const {
+    return make_int2(__float2int_rn(b[SEGMENT_ROWS - 1][0]), __float2int_rn(b[SEGMENT_ROWS - 1][1]));
+  }
+  __device__ __forceinline__ bool segment_in_range(int2 middles) const {
+    return in_range(static_cast<float>(middles.x), static_cast<float>(middles.y));
   }
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
+#include "kernels/common/compute_capability.h"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.cuh"
 
 namespace sluice::kernels::gla {
@@ -251,14 +252,7 @@ int64_t padded_keys(int64_t key_size) { return fused_panels(key_size) * int64_t{
 
 bool has_fused_walk() {
 #ifdef SLUICE_SM90A
-  static const bool has = [] {
-    int device = 0, major = 0, minor = 0;
-    return cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
-           major == 9 && minor == 0;
-  }();
-  return has;
+  return runs_sm90a();
 #else
   return false;
 #endif

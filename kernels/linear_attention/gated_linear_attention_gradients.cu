@@ -64,7 +64,11 @@ __global__ void __launch_bounds__(THREADS, 2)
   float d_diagonal[SEGMENT_ROWS][2] = {};  // dk from a token's own output
   Gates gates;
   uint32_t k[SEGMENT_ROWS];
-  bool by_terms = false;
+  bool by_terms = false, by_segments = false;
+  const int own_middles = segment * KEYS + in_tile;
+  const auto middle_of = [&](int e) {
+    return by_segments ? static_cast<float>(shared.middles[own_middles + e]) : gates.middle(e);
+  };
   const int group = GROUPED ? p.group : 1;
   for (int r = 0; r < group; ++r) {
     const int head = kv_head * p.group + r;
@@ -90,6 +94,13 @@ __global__ void __launch_bounds__(THREADS, 2)
       gates = gates_of_chunk<KEYS>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr, p.g.stride,
                                    rows, in_tile, segment, shared.sums);
       by_terms = __syncthreads_or(!gates.in_range());
+      if (by_terms) {
+        const int2 middles =
+            gates.segment_middles(*reinterpret_cast<const float2*>(shared.gate_sums + own_middles));
+        *reinterpret_cast<int2*>(shared.middles + own_middles) = middles;
+        by_terms = __syncthreads_or(!gates.segment_in_range(middles));
+        by_segments = !by_terms;
+      }
     }
     for (int step = 0; step < steps; ++step) {
       wait_for_copies<STAGES - 2>();
@@ -186,7 +197,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         if ((threadIdx.x & 3) == 0) shared.across[threadIdx.x >> 2] = across[0];
       }
     }
-    const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
+    const float middle0 = by_terms ? 0.0f : middle_of(0), middle1 = by_terms ? 0.0f : middle_of(1);
     if (segment == 0) {
       shared.before[in_tile] = power_of_two(middle0);
       shared.before[in_tile + 1] = power_of_two(middle1);
@@ -247,7 +258,25 @@ __global__ void __launch_bounds__(THREADS, 2)
           x *= shared.before[column], y *= shared.before[column + 1];
         });
       }
-      add_inside(sums, shared.d_scores, factors, of_keys, row0, column0);
+      if (by_segments) {
+        // Those of the group's heads before have come to their rows and stay there.
+        const bool has_sums = GROUPED && of_keys && r > 0;
+        if (has_sums) {
+          visit_tile(sums, row0, column0, [&](float& x, float& y, int row, int column) {
+            *reinterpret_cast<float2*>(shared.inside.b + row * ROW + column) = make_float2(x, y);
+            x = y = 0.0f;
+          });
+        }
+        add_inside_by_segments(sums, shared.d_scores, factors, shared.middles, of_keys, row0, column0);
+        if (has_sums) {
+          visit_tile(sums, row0, column0, [&](float& x, float& y, int row, int column) {
+            const float2 before = *reinterpret_cast<const float2*>(shared.inside.b + row * ROW + column);
+            x += before.x, y += before.y;
+          });
+        }
+      } else {
+        add_inside(sums, shared.d_scores, factors, of_keys, row0, column0);
+      }
     }
     __syncthreads();
     float* summed = of_keys ? shared.inside.q : shared.inside.k;
@@ -277,6 +306,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   // from t on of q . dq - k . dk, in which pairs on one side of t cancel; the query behind the chunk: k . dk
   // of the tokens before t; the key before the chunk: in q . dq; both outside: the states' product.
   bfloat16* dk = dk_out.data == nullptr ? nullptr : at(dk_out, kv_head);
+  const float middles[2] = {middle_of(0), middle_of(1)};
   float far[SEGMENT_ROWS][2];
   float sums_from[2] = {}, sums_before[2] = {};
 #pragma unroll
@@ -289,8 +319,8 @@ __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const float b = gates.b[i][e], here = e == 0 ? k_here.x : k_here.y;
-      const float near = p.factor * (e == 0 ? near_sum.x : near_sum.y) *
-                         (by_terms ? 1.0f : power_of_two(gates.middle(e) - b));
+      const float near =
+          p.factor * (e == 0 ? near_sum.x : near_sum.y) * (by_terms ? 1.0f : power_of_two(middles[e] - b));
       const float beyond = p.factor * (e == 0 ? far_sum.x : far_sum.y) * power_of_two(gates.total[e] - b);
       dk_pair[e] = near + beyond + d_diagonal[i][e];
       d_gate[i][e] -= here * near;

@@ -23,7 +23,7 @@ struct Stage {
 struct Inside {
   float k[CHUNK * ROW];  // k e^(middle - b), or k; then dq
   float q[CHUNK * ROW];  // q' e^(b - middle), or q'; then dk from inside the chunk
-  float b[CHUNK * ROW];  // where the factors would leave the range of floats
+  float b[CHUNK * ROW];  // where the factors of a segment would leave the range of floats
 };
 // What the sums meet once all states are read. Of a group's heads, the first leaves `far` for the last.
 template <bool GROUPED>
@@ -39,7 +39,13 @@ struct Shared {
   };
   float far_of_group[GROUPED ? CHUNK * ROW : 4];
   float diagonal[CHUNK];  // of dP, where d_scores then holds zeros
-  float sums[2 * SEGMENTS * KEYS];
+  union {
+    float sums[2 * SEGMENTS * KEYS];
+    struct {
+      float gate_sums[SEGMENTS * KEYS];
+      int middles[SEGMENTS * KEYS];  // of the segments, where the chunk's range is too large
+    };
+  };
   float before[KEYS];  // e^middle: from the chunk's start to the middle of the decay
   float across[KEYS];  // rowsum_V(S . dS)
 
@@ -85,6 +91,51 @@ __device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* 
   const int k_first = transposed ? row0 : 0, k_end = transposed ? CHUNK : row0 + 32;
 #pragma unroll 2
   for (int k = k_first; k < k_end; k += 8) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      const float* at = scores + (row0 + 16 * m + group) * row_step + (k + pair) * k_step;
+      a[m][0] = __float_as_uint(at[0]), a[m][1] = __float_as_uint(at[8 * row_step]);
+      a[m][2] = __float_as_uint(at[4 * k_step]), a[m][3] = __float_as_uint(at[8 * row_step + 4 * k_step]);
+    }
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      const float* at = factors + (k + pair) * ROW + column0 + 8 * t + group;
+      const uint32_t b0 = __float_as_uint(at[0]), b1 = __float_as_uint(at[4 * ROW]);
+#pragma unroll
+      for (int m = 0; m < 2; ++m) mma_m16n8k8(sums[m][t], a[m], b0, b1);
+    }
+  }
+}
+
+// The same with middles of segments. Sums stand at the middle of the segment they have come to, from the
+// chunk's start on, or, transposed, from its end, and decay from one to the next until they are at the row's.
+__device__ __forceinline__ void add_inside_by_segments(float (&sums)[2][4][4], const float* scores,
+                                                       const float* factors, const int* middles,
+                                                       bool transposed, int row0, int column0) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+  const int row_step = transposed ? 1 : SCORES_ROW, k_step = transposed ? SCORES_ROW : 1;
+  const int first_segment = row0 / SEGMENT_ROWS;  // of four
+  const int turns = transposed ? SEGMENTS - first_segment : first_segment + 4;
+  middles += column0 + 2 * pair;
+#pragma unroll 1
+  for (int turn = 0; turn < turns; ++turn) {
+    const int segment = transposed ? SEGMENTS - 1 - turn : turn, k = segment * SEGMENT_ROWS;
+    if (turn > 0) {
+      const int later = transposed ? segment + 1 : segment;
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        const int2 to = *reinterpret_cast<const int2*>(middles + later * KEYS + 8 * t);
+        const int2 from = *reinterpret_cast<const int2*>(middles + (later - 1) * KEYS + 8 * t);
+        const float x = exact_power_of_two(to.x - from.x), y = exact_power_of_two(to.y - from.y);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int own = first_segment + i;
+          if (transposed ? segment < own : segment > own) continue;
+          sums[i / 2][t][i % 2 * 2] *= x, sums[i / 2][t][i % 2 * 2 + 1] *= y;
+        }
+      }
+    }
     uint32_t a[2][4];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {

@@ -11,10 +11,22 @@ constexpr int THREADS = 256;
 // Rows of float factors: four banks apart, so that a fragment's eight rows of four columns fill the banks.
 constexpr int ROW = PANEL + 4;
 
+// Where only segments have a middle of their own: exponents, and the powers of two between them.
+struct SegmentPowers {
+  int middles[SEGMENTS * PANEL], ends[SEGMENTS * PANEL];
+  // For 16 rows of the scores, all but the first: from their start to the middles of their two segments, and
+  // from the middles of the segments before to that start. [3, SEGMENTS, PANEL]
+  float around_start[3 * SEGMENTS * PANEL];
+  float to_second[4 * PANEL];  // from the middle of the first of two segments to the other's
+};
+
 struct PrepareShared {
   float q[CHUNK * ROW];  // q' e^(b - middle) in 11 bits, or q'
   float k[CHUNK * ROW];  // k e^(middle - b) in 11 bits, or k
-  float b[CHUNK * ROW];  // where the factors would leave the range of floats
+  union {
+    float b[CHUNK * ROW];  // where the factors of a segment would leave the range of floats
+    SegmentPowers powers;  // where those of the chunk would
+  };
   float sums[SEGMENTS * PANEL];
 };
 
@@ -44,6 +56,78 @@ __device__ __forceinline__ void add_scores(float (&c)[4][4], const PrepareShared
     for (int t = 0; t < 4; ++t) {
       if (column0 + 8 * t > row0 + 15) continue;
       mma_m16n8k8(c[t], a, __float_as_uint(k[8 * t * ROW + i]), __float_as_uint(k[8 * t * ROW + i + 4]));
+    }
+  }
+}
+
+// A thread's segment has its middles; all that it needs of the others are there since the last barrier.
+__device__ __forceinline__ void write_powers(SegmentPowers& powers, int2 middles, int segment, int column) {
+  const auto write = [&](float* to, int2 from) {
+    store_pair(to, column, exact_power_of_two(middles.x - from.x), exact_power_of_two(middles.y - from.y));
+  };
+#pragma unroll
+  for (int tile = 1; tile < 4; ++tile) {
+    if (segment > 2 * tile + 1) continue;
+    const int2 start = *reinterpret_cast<const int2*>(powers.ends + (2 * tile - 1) * PANEL + column);
+    float* to = powers.around_start + ((tile - 1) * SEGMENTS + segment) * PANEL;
+    if (segment >= 2 * tile) {
+      write(to, start);
+    } else {
+      store_pair(to, column, exact_power_of_two(start.x - middles.x),
+                 exact_power_of_two(start.y - middles.y));
+    }
+  }
+  if (segment % 2 == 1) {
+    write(powers.to_second + segment / 2 * PANEL,
+          *reinterpret_cast<const int2*>(powers.middles + (segment - 1) * PANEL + column));
+  }
+}
+
+// The same with middles of segments: those before the 16 rows meet them at their start. Powers of two leave
+// 11 bits as they are, and what underflows has decayed by 2^-65 at least.
+__device__ __forceinline__ void add_scores_by_segments(float (&c)[4][4], const PrepareShared& shared,
+                                                       int row0, int column0) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
+  const float* q = shared.q + (row0 + group) * ROW + pair;
+  if (column0 < row0) {
+    const float* k = shared.k + (column0 + group) * ROW + pair;
+    const float* powers = shared.powers.around_start + (row0 / 16 - 1) * SEGMENTS * PANEL + pair;
+    const float* of_rows = powers + row0 / SEGMENT_ROWS * PANEL;
+    const float* of_columns = powers + column0 / SEGMENT_ROWS * PANEL;
+#pragma unroll 2
+    for (int i = 0; i < PANEL; i += 8) {
+      const uint32_t a[4] = {__float_as_uint(q[i] * of_rows[i]),
+                             __float_as_uint(q[8 * ROW + i] * of_rows[PANEL + i]),
+                             __float_as_uint(q[i + 4] * of_rows[i + 4]),
+                             __float_as_uint(q[8 * ROW + i + 4] * of_rows[PANEL + i + 4])};
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        if (column0 + 8 * t >= row0) continue;
+        mma_m16n8k8(c[t], a, __float_as_uint(k[8 * t * ROW + i] * of_columns[t * PANEL + i]),
+                    __float_as_uint(k[8 * t * ROW + i + 4] * of_columns[t * PANEL + i + 4]));
+      }
+    }
+  }
+  if (column0 != (row0 & 32)) return;
+  // The diagonal's two segments. Above the diagonal the sums are of no use.
+  const float* k = shared.k + (row0 + group) * ROW + pair;
+  const float* to_second = shared.powers.to_second + row0 / 16 * PANEL + pair;
+  float first[4] = {}, second[4] = {};
+#pragma unroll 2
+  for (int i = 0; i < PANEL; i += 8) {
+    uint32_t a[4] = {__float_as_uint(q[i]), __float_as_uint(q[8 * ROW + i]), __float_as_uint(q[i + 4]),
+                     __float_as_uint(q[8 * ROW + i + 4])};
+    mma_m16n8k8(second, a, __float_as_uint(k[8 * ROW + i]), __float_as_uint(k[8 * ROW + i + 4]));
+    a[1] = __float_as_uint(q[8 * ROW + i] * to_second[i]);
+    a[3] = __float_as_uint(q[8 * ROW + i + 4] * to_second[i + 4]);
+    mma_m16n8k8(first, a, __float_as_uint(k[i]), __float_as_uint(k[i + 4]));
+  }
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    if (row0 & 16) {
+      c[2][e] += first[e], c[3][e] += second[e];
+    } else {
+      c[0][e] += first[e], c[1][e] += second[e];
     }
   }
 }
@@ -97,8 +181,19 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     const Gates gates = gates_of_chunk<PANEL>(p.g.data != nullptr && active ? at(p.g, kv_head) : nullptr,
                                               p.g.stride, rows, in_panel, segment, shared.sums);
     // Also: the products of the previous 64 columns are done with shared.q and shared.k.
-    const bool by_terms = __syncthreads_or(!gates.in_range());
-    const float middle0 = by_terms ? 0.0f : gates.middle(0), middle1 = by_terms ? 0.0f : gates.middle(1);
+    const bool out_of_range = __syncthreads_or(!gates.in_range());
+    float middle0 = gates.middle(0), middle1 = gates.middle(1);
+    bool by_terms = false;
+    if (out_of_range) {
+      const int at = segment * PANEL + in_panel;
+      const int2 middles = gates.segment_middles(*reinterpret_cast<const float2*>(shared.sums + at));
+      *reinterpret_cast<int2*>(shared.powers.middles + at) = middles;
+      *reinterpret_cast<int2*>(shared.powers.ends + at) = gates.segment_ends();
+      by_terms = __syncthreads_or(!gates.segment_in_range(middles));
+      if (!by_terms) write_powers(shared.powers, middles, segment, in_panel);
+      middle0 = by_terms ? 0.0f : static_cast<float>(middles.x);
+      middle1 = by_terms ? 0.0f : static_cast<float>(middles.y);
+    }
     const float before0 = power_of_two(middle0), before1 = power_of_two(middle1);
     const float after0 = power_of_two(gates.total[0] - middle0),
                 after1 = power_of_two(gates.total[1] - middle1);
@@ -164,6 +259,8 @@ __global__ void __launch_bounds__(THREADS, 3) prepare(const __grid_constant__ Ch
     if (column0 > row0 + 15) continue;  // above the diagonal
     if (by_terms) {
       add_scores_by_terms(scores, shared, row0, column0);
+    } else if (out_of_range) {
+      add_scores_by_segments(scores, shared, row0, column0);
     } else {
       add_scores(scores, shared, row0, column0);
     }

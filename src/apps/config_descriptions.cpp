@@ -93,7 +93,8 @@ constexpr Description kDescriptions[] = {
      "1: each process keeps and updates its share of the optimizer's state (ZeRO stage 1); 0: all of it."},
     {"parallel.sequence",
      "So many processes share each sequence, an equal part of its length each; the others train on other "
-     "sequences. For models whose layers all have a recurrent state."},
+     "sequences. Recurrent states are folded from part to part; softmax attention layers gather the keys and "
+     "values of the parts before."},
     {"parallel.check_weights_every", "Steps between comparisons of all processes' weights; 0: never."},
     {"parallel.start_seconds",
      "How long processes may take to meet, agree and load, each, before the watchdog ends the job with 124."},

@@ -102,7 +102,7 @@ struct ParallelConfig {
   // 1: each rank keeps and updates its share of the optimizer's state (ZeRO stage 1); 0: every rank all of it
   int64_t zero = 0;
   // So many ranks share each sequence, every one of them an equal part of its length; the others train on
-  // other sequences. For models whose layers all have a recurrent state.
+  // other sequences.
   int64_t sequence = 1;
   int64_t check_weights_every = 1000;  // steps between comparisons of all ranks' weights; 0: never
   // How long ranks may be at one thing; after that the watchdog ends the job with 124. 0: for ever.

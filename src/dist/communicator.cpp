@@ -20,7 +20,7 @@ class SoloCommunicator final : public Communicator {
   void do_start_all_reduce_sum(const Tensor&) override {}
   void do_start_reduce_scatter_sum(const Tensor&) override {}
   void do_start_all_gather(const Tensor&) override {}
-  void do_start_gather_among(int, int, const Tensor&) override {}
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override {}
   void do_wait() override {}
   Mark do_mark() override { return 0; }
   void do_wait_for(Mark) override {}
@@ -100,12 +100,23 @@ void Communicator::start_all_gather(const Tensor& tensor) {
 }
 
 void Communicator::start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all) {
-  SLUICE_ASSERT(mine.is_contiguous() && all.is_contiguous() && mine.dtype() == all.dtype());
+  start_among("gather among ranks", first, ranks, mine.view({1, mine.numel()}), all);
+}
+
+void Communicator::start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs) {
+  SLUICE_ASSERT(mine.rank() == 2 && mine.size(0) == ranks);
+  start_among("exchange among ranks", first, ranks, mine, theirs);
+}
+
+void Communicator::start_among(const char* name, int first, int ranks, const Tensor& sent,
+                               const Tensor& received) {
+  SLUICE_ASSERT(sent.is_contiguous() && received.is_contiguous() && sent.dtype() == received.dtype());
   SLUICE_ASSERT(first >= 0 && first <= rank() && rank() < first + ranks && first + ranks <= world_size());
-  SLUICE_ASSERT((all.shape() == Shape{ranks, mine.numel()}));
-  note("gather among ranks", all.numel());
-  all.narrow(0, rank() - first, 1).copy_from(mine.view({1, mine.numel()}));
-  do_start_gather_among(first, ranks, all);
+  SLUICE_ASSERT((received.shape() == Shape{ranks, sent.size(1)}));
+  note(name, received.numel());
+  const int own = rank() - first;
+  received.narrow(0, own, 1).copy_from(sent.narrow(0, sent.size(0) == 1 ? 0 : own, 1));
+  do_start_exchange_among(first, ranks, sent, received);
 }
 
 void Communicator::wait() { do_wait(); }

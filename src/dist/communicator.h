@@ -62,6 +62,9 @@ class Communicator {
   // Among the ranks first to first + ranks - 1, this one included: rank first + i's `mine`, contiguous and of
   // any dtype, becomes row i of `all` [ranks, mine.numel()]. Other groups do the same at the same time.
   void start_gather_among(int first, int ranks, const Tensor& mine, const Tensor& all);
+  // The same ranks: row i of `mine` [ranks, n] becomes this rank's row of rank first + i's `theirs`
+  // [ranks, n].
+  void start_exchange_among(int first, int ranks, const Tensor& mine, const Tensor& theirs);
   void wait();
   // Behind all that was started so far; wait_for(mark) waits for that alone.
   Mark mark() { return do_mark(); }
@@ -103,13 +106,16 @@ class Communicator {
   virtual void do_start_all_reduce_sum(const Tensor& tensor) = 0;
   virtual void do_start_reduce_scatter_sum(const Tensor& tensor) = 0;
   virtual void do_start_all_gather(const Tensor& tensor) = 0;
-  virtual void do_start_gather_among(int first, int ranks, const Tensor& all) = 0;  // own row is there
+  // Rank first + i gets row i of `sent`, or the only row, and its own comes to row i of `received`
+  // [ranks, n], where this rank's is already.
+  virtual void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) = 0;
   virtual void do_wait() = 0;
   virtual Mark do_mark() = 0;
   virtual void do_wait_for(Mark mark) = 0;
   virtual void do_broadcast(const Tensor& tensor, int root) = 0;
 
  private:
+  void start_among(const char* name, int first, int ranks, const Tensor& sent, const Tensor& received);
   void note(const char* collective, int64_t size);
 
   std::unique_ptr<ControlChannel> channel_;

@@ -96,14 +96,15 @@ class Exchange {
     each_piece_of_parts<T>(count, [&](const Slices& slices) { hand_out(data, slices); });
   }
 
-  void gather_among(std::byte* data, int64_t bytes, int first, int ranks) {
-    const int64_t row = bytes / ranks;
+  // Rank first + i is sent the row of so many bytes at sent + i * sent_stride.
+  void exchange_among(const std::byte* sent, int64_t sent_stride, std::byte* received, int64_t row, int first,
+                      int ranks) {
     for (int64_t begin = 0; begin < row; begin += kPieceBytes) {
       const int64_t size = std::min(kPieceBytes, row - begin);
       for (int peer = first; peer < first + ranks; ++peer) {
         if (peer == world_.rank) continue;
-        requests_.receive(data + (peer - first) * row + begin, size, peer, kSumTag);
-        requests_.send(data + (world_.rank - first) * row + begin, size, peer, kSumTag);
+        requests_.receive(received + (peer - first) * row + begin, size, peer, kSumTag);
+        requests_.send(sent + (peer - first) * sent_stride + begin, size, peer, kSumTag);
       }
       requests_.wait();
     }
@@ -171,19 +172,20 @@ class MpiCommunicator final : public Communicator {
   std::string transport() const override { return "MPI"; }
 
  private:
-  enum class Kind { kAllReduce, kReduceScatter, kAllGather, kGatherAmong };
+  enum class Kind { kAllReduce, kReduceScatter, kAllGather, kExchangeAmong };
   struct Task {
     Kind kind;
     Tensor tensor;
-    int first = 0, ranks = 0;  // of kGatherAmong
+    int first = 0, ranks = 0;  // of kExchangeAmong
+    Tensor sent = {};
   };
 
   void do_start_all_reduce_sum(const Tensor& tensor) override { enqueue({Kind::kAllReduce, tensor}); }
   void do_start_reduce_scatter_sum(const Tensor& tensor) override { enqueue({Kind::kReduceScatter, tensor}); }
   void do_start_all_gather(const Tensor& tensor) override { enqueue({Kind::kAllGather, tensor}); }
 
-  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
-    enqueue({Kind::kGatherAmong, all, first, ranks});
+  void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) override {
+    enqueue({Kind::kExchangeAmong, received, first, ranks, sent});
   }
 
   void enqueue(Task task) {
@@ -245,12 +247,13 @@ class MpiCommunicator final : public Communicator {
 
   void perform(const Task& task) {
     const int64_t count = task.tensor.numel();
-    if (task.kind == Kind::kGatherAmong) {
-      return exchange_.gather_among(static_cast<std::byte*>(task.tensor.raw_data()), task.tensor.bytes(),
-                                    task.first, task.ranks);
+    auto* data = static_cast<std::byte*>(task.tensor.raw_data());
+    if (task.kind == Kind::kExchangeAmong) {
+      const int64_t row = task.tensor.bytes() / task.ranks;
+      return exchange_.exchange_among(static_cast<const std::byte*>(task.sent.raw_data()),
+                                      task.sent.size(0) == 1 ? 0 : row, data, row, task.first, task.ranks);
     }
-    if (task.kind == Kind::kAllGather)
-      return exchange_.all_gather(static_cast<std::byte*>(task.tensor.raw_data()), task.tensor.bytes());
+    if (task.kind == Kind::kAllGather) return exchange_.all_gather(data, task.tensor.bytes());
     dispatch_compute(task.tensor.dtype(), "sum over ranks", [&]<class T>() {
       if (task.kind == Kind::kAllReduce) {
         exchange_.all_reduce(task.tensor.data<T>(), count);

@@ -149,24 +149,24 @@ class NcclCommunicator final : public Communicator {
     after_compute(tensor);
     const int64_t part = tensor.numel() / world_size();
     check(comm_.value,
-          ncclReduceScatter(tensor.raw_data(), part_of(tensor, rank()), static_cast<size_t>(part),
-                            type_of(tensor), ncclSum, comm_.value, stream_.value),
+          ncclReduceScatter(tensor.raw_data(), part_of(tensor, world_size(), rank()),
+                            static_cast<size_t>(part), type_of(tensor), ncclSum, comm_.value, stream_.value),
           kEnqueueSeconds, "ncclReduceScatter");
   }
 
   void do_start_all_gather(const Tensor& tensor) override {
     after_compute(tensor);
     check(comm_.value,
-          ncclAllGather(part_of(tensor, rank()), tensor.raw_data(),
+          ncclAllGather(part_of(tensor, world_size(), rank()), tensor.raw_data(),
                         static_cast<size_t>(tensor.bytes() / world_size()), ncclUint8, comm_.value,
                         stream_.value),
           kEnqueueSeconds, "ncclAllGather");
   }
 
-  void do_start_gather_among(int first, int ranks, const Tensor& all) override {
-    after_compute(all);
-    const int64_t row = all.bytes() / ranks;
-    const auto at = [&](int peer) { return static_cast<std::byte*>(all.raw_data()) + (peer - first) * row; };
+  void do_start_exchange_among(int first, int ranks, const Tensor& sent, const Tensor& received) override {
+    after_compute(received);
+    const auto bytes = static_cast<size_t>(received.bytes() / ranks);
+    const auto rows = static_cast<int>(sent.size(0));
     // Inside a group calls are noted only; its end says how they went.
     const auto note = [](ncclResult_t status, const char* call) {
       SLUICE_CHECK(status == ncclSuccess || status == ncclInProgress, kInternal, "NCCL: {} failed: {}", call,
@@ -175,9 +175,12 @@ class NcclCommunicator final : public Communicator {
     note(ncclGroupStart(), "ncclGroupStart");
     for (int peer = first; peer < first + ranks; ++peer) {
       if (peer == rank()) continue;
-      const auto bytes = static_cast<size_t>(row);
-      note(ncclSend(at(rank()), bytes, ncclUint8, peer, comm_.value, stream_.value), "ncclSend");
-      note(ncclRecv(at(peer), bytes, ncclUint8, peer, comm_.value, stream_.value), "ncclRecv");
+      note(ncclSend(part_of(sent, rows, rows == 1 ? 0 : peer - first), bytes, ncclUint8, peer, comm_.value,
+                    stream_.value),
+           "ncclSend");
+      note(ncclRecv(part_of(received, ranks, peer - first), bytes, ncclUint8, peer, comm_.value,
+                    stream_.value),
+           "ncclRecv");
     }
     check(comm_.value, ncclGroupEnd(), kEnqueueSeconds, "ncclGroupEnd");
   }
@@ -206,8 +209,8 @@ class NcclCommunicator final : public Communicator {
   static ncclDataType_t type_of(const Tensor& tensor) {
     return tensor.dtype() == DType::kF64 ? ncclFloat64 : ncclFloat32;
   }
-  void* part_of(const Tensor& tensor, int which) const {
-    return static_cast<std::byte*>(tensor.raw_data()) + tensor.bytes() / world_size() * which;
+  static void* part_of(const Tensor& tensor, int parts, int which) {
+    return static_cast<std::byte*>(tensor.raw_data()) + tensor.bytes() / parts * which;
   }
 
   void after_compute(const Tensor& tensor) const {

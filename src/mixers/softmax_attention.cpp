@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "ops/earlier_rows.h"
 #include "ops/gated_head_norm.h"
 #include "ops/rotary.h"
 
@@ -103,8 +104,15 @@ nn::Branch SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayou
   q = ops::rotary(q, table, sizes_.num_heads);
   k = ops::rotary(k, table, sizes_.num_kv_heads);
   if (cache != nullptr) return output_.branch(attend_with_state(q, k, parts[2], layout, *cache));
-  return output_.branch(ops::softmax_attention(
-      q, k, parts[2], options_for(layout.indices().offsets, layout.indices().offsets)));
+  const ops::IndexArray& offsets = layout.indices().offsets;
+  if (layout.part == nullptr) {
+    return output_.branch(ops::softmax_attention(q, k, parts[2], options_for(offsets, offsets)));
+  }
+  const ops::EarlierRows& earlier = ops::earlier_rows_of(layout, sizes_.window_size.value_or(0));
+  // All processes must join in the same order.
+  k = earlier.join(k);
+  const Variable v = earlier.join(parts[2]);
+  return output_.branch(ops::softmax_attention(q, k, v, options_for(offsets, earlier.offsets())));
 }
 
 ops::SoftmaxAttentionOptions SoftmaxAttention::options_for(const ops::IndexArray& q_offsets,

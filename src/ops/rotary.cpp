@@ -98,8 +98,10 @@ const RotaryTable& rotary_table_of(const SequenceLayout& layout, int64_t head_di
   if (!fits) {
     std::vector<int64_t> positions(static_cast<size_t>(layout.tokens()));
     for (int64_t s = 0; s < layout.sequences(); ++s) {
+      const int64_t slot = layout.state_in[s];
+      const int64_t before = layout.part != nullptr && slot >= 0 ? layout.before[slot] : 0;
       for (int64_t t = layout.offsets[s]; t < layout.offsets[s + 1]; ++t) {
-        positions[t] = t - layout.offsets[s];
+        positions[t] = before + t - layout.offsets[s];
       }
     }
     derived.rotary = make_rotary_table(positions, head_dim, theta, dtype, device);

@@ -25,7 +25,8 @@ struct RotaryTable {
 RotaryTable make_rotary_table(const std::vector<int64_t>& positions, int64_t head_dim, double theta,
                               DType dtype, Device device);
 
-// The table of a layout whose sequences all begin at position 0, made once and kept with the layout.
+// The table of a layout whose sequences all begin at position 0, or go on from a part before; made once and
+// kept with the layout.
 const RotaryTable& rotary_table_of(const SequenceLayout& layout, int64_t head_dim, double theta, DType dtype,
                                    Device device);
 

@@ -39,6 +39,8 @@ struct SequenceLayout {
   // Where the rows are parts of longer ones over several processes (ops/sequence_part.h): the slots' states
   // then come from the part before. Null: they are whole.
   std::shared_ptr<const SequencePart> part;
+  // [slots], with a part: so many tokens of the parts before belong to the sequence that goes on in the slot.
+  std::vector<int64_t> before;
 
   int64_t sequences() const { return static_cast<int64_t>(state_in.size()); }
   int64_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "ops/earlier_rows.h"
 #include "ops/rotary.h"
 #include "ops/sequence_layout.h"
 
@@ -13,6 +14,9 @@ struct SequenceLayout::Derived {
   // Positions counted from each sequence's first token, for the one kind of head a model has.
   std::optional<RotaryTable> rotary;
   double rotary_theta = 0;
+  // For the one window a model has.
+  std::optional<EarlierRows> earlier;
+  int64_t earlier_window = 0;
 };
 
 }  // namespace sluice::ops

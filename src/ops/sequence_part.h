@@ -20,6 +20,8 @@ class SequencePart {
   int count() const { return count_; }
   // The tensors of all parts, flat and of equal size, one after the other: [count, numel].
   virtual Tensor gather(const Tensor& mine) const = 0;
+  // Of [count, numel] on each process row p is sent to part p; row p of what comes back is part p's.
+  virtual Tensor exchange(const Tensor& mine) const = 0;
 
  private:
   int index_, count_;

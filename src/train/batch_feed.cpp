@@ -29,7 +29,10 @@ BatchFeed::BatchFeed(Loader& loader, const RunConfig& run, Device device,
       host_{PinnedArray(values_of_global_batch(run), device),
             PinnedArray(values_of_global_batch(run), device)},
       staged_(Tensor::empty(Shape{values_of_global_batch(run)}, DType::kI32, device)) {
-  uniform_.part = part_;
+  if (part_ != nullptr) {
+    uniform_.part = part_;
+    uniform_.before.assign(static_cast<size_t>(uniform_.slots), part_->index() * uniform_.longest());
+  }
   uniform_.indices();
 }
 
@@ -62,8 +65,12 @@ GlobalBatch BatchFeed::stage() {
       global.labels += count_labels(segment);
       segment.tokens = place(segment.tokens, used);
       segment.labels = place(segment.labels, used);
-      segment.layout.part = part_;
-      if (!reset_at_documents_) segment.layout = uniform_;
+      if (!reset_at_documents_) {
+        segment.layout = uniform_;
+      } else if (part_ != nullptr) {
+        segment.layout.part = part_;
+        segment.layout.before = tokens_since_document_start(batch, part_->index() * batch.length / cuts);
+      }
       micro_batch.push_back(std::move(segment));
     }
     global.micro_batches.push_back(std::move(micro_batch));

@@ -34,6 +34,17 @@ Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool re
   return segment;
 }
 
+std::vector<int64_t> tokens_since_document_start(const Batch& batch, int64_t first) {
+  std::vector<int64_t> tokens;
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    // A row begins a sequence, flagged or not.
+    int64_t start = first - 1;
+    while (start > 0 && batch.document_starts[static_cast<size_t>(row * batch.length + start)] == 0) --start;
+    tokens.push_back(first - std::max<int64_t>(start, 0));
+  }
+  return tokens;
+}
+
 int64_t count_labels(const Segment& segment) {
   const int32_t* labels = segment.labels.data<int32_t>();
   return std::count_if(labels, labels + segment.labels.numel(),

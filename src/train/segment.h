@@ -2,6 +2,8 @@
 // takes.
 #pragma once
 
+#include <vector>
+
 #include "data/loader.h"
 #include "ops/sequence_layout.h"
 #include "tensor/tensor.h"
@@ -16,6 +18,9 @@ struct Segment {
 
 // Part `index` of `segments` equal parts of every row.
 Segment cut_segment(const Batch& batch, int64_t index, int64_t segments, bool reset_at_documents);
+
+// For each row, the tokens from the start of the document that goes on at place `first` to there.
+std::vector<int64_t> tokens_since_document_start(const Batch& batch, int64_t first);
 
 // Labels that count in the loss.
 int64_t count_labels(const Segment& segment);

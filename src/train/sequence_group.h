@@ -18,6 +18,12 @@ class SequenceGroup final : public ops::SequencePart {
     communicator_.wait();
     return all;
   }
+  Tensor exchange(const Tensor& mine) const override {
+    const Tensor theirs = Tensor::empty(mine.shape(), mine.dtype(), mine.device());
+    communicator_.start_exchange_among(communicator_.rank() - index(), count(), mine, theirs);
+    communicator_.wait();
+    return theirs;
+  }
 
  private:
   Communicator& communicator_;

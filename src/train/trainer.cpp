@@ -140,11 +140,6 @@ std::shared_ptr<const ops::SequencePart> Trainer::part_of_sequences() const {
   SLUICE_CHECK(communicator_.world_size() % parts == 0 && run_.train.sequence_length % parts == 0, kUsage,
                "parallel.sequence is {}, which must divide the {} processes and train.sequence_length {}",
                parts, communicator_.world_size(), run_.train.sequence_length);
-  SLUICE_CHECK(model_->trains_with_state(), kUsage,
-               "parallel.sequence is {}, but softmax attention layers look back at all earlier tokens and "
-               "not at a state; "
-               "use parallel.sequence 1, or a model whose layers all have a recurrent state",
-               parts);
   return std::make_shared<SequenceGroup>(communicator_, static_cast<int>(parts));
 }
 

@@ -17,7 +17,7 @@ class Doubling final : public Communicator {
  private:
   void do_start_reduce_scatter_sum(const Tensor&) override { ++scattered; }
   void do_start_all_gather(const Tensor&) override {}
-  void do_start_gather_among(int, int, const Tensor&) override {}
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override {}
   void do_start_all_reduce_sum(const Tensor& tensor) override {
     sizes.push_back(tensor.numel());
     tensor.add_from(tensor.clone());

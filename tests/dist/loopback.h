@@ -27,7 +27,7 @@ class LoopbackCommunicator final : public Communicator {
   void do_start_all_reduce_sum(const Tensor&) override {}
   void do_start_reduce_scatter_sum(const Tensor&) override {}
   void do_start_all_gather(const Tensor&) override {}
-  void do_start_gather_among(int, int, const Tensor&) override {}
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override {}
   void do_wait() override {}
   Mark do_mark() override { return 0; }
   void do_wait_for(Mark) override {}

@@ -92,6 +92,17 @@ std::string check_all(Communicator& communicator) {
     communicator.wait();
     for (int i = 0; i < ranks; ++i)
       SLUICE_ASSERT(all.narrow(0, i, 1).to_vector<float>() == numbers_of<float>(first + i, count));
+    // Row i of what is sent is of its sender and of i.
+    const Tensor rows = Tensor::empty({ranks, count}, DType::kF32, Device::kCpu);
+    const auto numbers = [&](int from, int to) { return numbers_of<float>(10 * from + to, count); };
+    for (int i = 0; i < ranks; ++i) {
+      rows.narrow(0, i, 1).copy_from(
+          Tensor::from<float>({1, count}, numbers(communicator.rank(), first + i)));
+    }
+    communicator.start_exchange_among(first, ranks, rows, all);
+    communicator.wait();
+    for (int i = 0; i < ranks; ++i)
+      SLUICE_ASSERT(all.narrow(0, i, 1).to_vector<float>() == numbers(first + i, communicator.rank()));
   }
   for (int root = 0; root < n; ++root) {
     const Tensor tensor = Tensor::from<float>({1001}, numbers_of<float>(communicator.rank(), 1001));

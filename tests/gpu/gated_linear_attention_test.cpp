@@ -175,6 +175,88 @@ TEST_CASE("bfloat16: gates from none to far below what a float's exponent holds"
   check<bfloat16>(c, kAnyGates);
 }
 
+// Sums of a chunk's gates above 83 go by segments of eight tokens, those of a segment's term by term.
+TEST_CASE("bfloat16: one channel of 64 with strong gates, in the errors of the others", "[gla][strong]") {
+  GlaCase c = of_sizes({512, 200}, 1, 1, 128, 256);
+  const auto strong = [&](double gate, double noise) {
+    c.gate = [=](double x, int64_t, int64_t channel) {
+      return channel % 64 == 37 ? gate - noise * std::abs(x) : -std::log1p(std::exp(-x)) / 16;
+    };
+  };
+  SECTION("at -2") { strong(-2, 0.5); }
+  SECTION("at -5") { strong(-5, 0.1); }
+  SECTION("at -10") { strong(-10, 0.1); }
+  SECTION("at -20, term by term") { strong(-20, 1); }
+  SECTION("at -110, term by term") { strong(-110, 1); }
+  SECTION("in one of two panels") {
+    c.gate = [](double x, int64_t, int64_t channel) {
+      return channel == 70 ? -4.0 : -std::log1p(std::exp(-x)) / 16;
+    };
+  }
+  SECTION("of some chunks") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      return channel % 64 == 5 && token / 100 % 2 == 1 ? -7.0 : -std::log1p(std::exp(-x)) / 16;
+    };
+  }
+  check<bfloat16>(c, kBfloat16);
+}
+
+TEST_CASE("bfloat16: strong gates of many channels", "[gla][strong]") {
+  GlaCase c = of_sizes(kPacked, 2, 2, 128, 64);
+  SECTION("at -2") {
+    c.gate = [](double x, int64_t, int64_t) { return -2 - 0.1 * std::abs(x); };
+  }
+  SECTION("none, minus zero and strong ones") {
+    c.gate = [](double, int64_t, int64_t channel) {
+      return channel % 3 == 0 ? 0.0 : channel % 3 == 1 ? -0.0 : -6.0;
+    };
+  }
+  SECTION("tokens in turn") {
+    c.gate = [](double x, int64_t token, int64_t) { return token % 2 == 0 ? -18.0 : -0.01 * std::abs(x); };
+  }
+  SECTION("one segment of a chunk") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      return token % 64 / 8 == channel % 8 ? -10.0 : -0.05 * std::abs(x);
+    };
+  }
+  SECTION("the first token of a segment") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      return token % 8 == 0 && channel % 2 == 0 ? -75.0 : -0.05 * std::abs(x);
+    };
+  }
+  SECTION("the last token of a segment") {
+    c.gate = [](double x, int64_t token, int64_t channel) {
+      return token % 8 == 7 && channel % 2 == 0 ? -80.0 : -0.05 * std::abs(x);
+    };
+  }
+  SECTION("at the edge of a segment") {
+    c.gate = [](double x, int64_t, int64_t channel) {
+      return -10.2 - 0.004 * static_cast<double>(channel % 64) - 1e-3 * std::abs(x);
+    };
+  }
+  SECTION("at -80") {
+    c.gate = [](double, int64_t, int64_t) { return -80.0; };
+  }
+  SECTION("at -2, heads in groups") {
+    c.heads = 4;
+    c.gate = [](double x, int64_t, int64_t) { return -2 - 0.1 * std::abs(x); };
+  }
+  SECTION("from none to -9 by channels, heads in groups, half a panel") {
+    c.heads = 6, c.key_size = 96;
+    c.gate = [](double, int64_t, int64_t channel) { return -0.1 * static_cast<double>(channel % 96); };
+  }
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE("bfloat16: strong gates at sizes of heads", "[gla][strong]") {
+  for (const auto& [key, value] :
+       std::vector<std::pair<int64_t, int64_t>>{{8, 24}, {16, 16}, {80, 48}, {200, 136}, {320, 64}}) {
+    GlaCase c = of_sizes({130, 17}, 1, 1, key, value);
+    c.gate = [](double x, int64_t, int64_t channel) { return (channel % 5 == 0 ? -6 : -0.5) * std::abs(x); };
+    check<bfloat16>(c, kAnyGates, static_cast<uint64_t>(key));
+  }
+}
+
 TEST_CASE("bfloat16: scales, no states, no gradient through o", "[gla]") {
   GlaCase c = of_sizes({130, 70}, 2, 1, 64, 64);
   SECTION("3") { c.scale = 3; }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <random>
+#include <utility>
 
 #include "gpu/device_array.h"
 #include "kernels/linear_attention/gated_linear_attention.h"
@@ -73,6 +74,15 @@ class Timed {
   void forward(int i) { kernels::cuda::gated_linear_attention_forward(forward_params(set(i))); }
   void backward(int i) { kernels::cuda::gated_linear_attention_backward(backward_params(set(i))); }
   size_t workspace_bytes() const { return workspace_->size(); }
+
+  // Every `step`-th channel decays by `gate` a token, the others as `gates` say.
+  void decay_more(std::vector<bfloat16> gates, double gate, size_t step) {
+    for (size_t i = 0; i < gates.size(); i += step) gates[i] = to_bfloat16(static_cast<float>(gate));
+    for (const std::unique_ptr<Set>& set : sets_) {
+      SLUICE_CUDA_CHECK(cudaMemcpy(set->g->data(), gates.data(), set->g->size() * sizeof(bfloat16),
+                                   cudaMemcpyHostToDevice));
+    }
+  }
 
   // Median of kRuns, each on other inputs than the one before.
   template <class Body>
@@ -204,6 +214,53 @@ TEST_CASE("One forward and backward", "[.once]") {
     timed.backward(0);
     SLUICE_CUDA_CHECK(cudaDeviceSynchronize());
   }
+}
+
+namespace {
+
+// In range; by segments of a chunk; term by term.
+const struct {
+  const char* name;
+  double gate;
+  size_t step;  // 0: none
+} kStrongGates[] = {{"the model's gates", 0, 0},
+                    {"one channel of 64 at -2", -2, 64},
+                    {"one of 64 at -10", -10, 64},
+                    {"all at -2", -2, 1},
+                    {"all at -10", -10, 1},
+                    {"one of 64 at -20, term by term", -20, 64},
+                    {"all at -20, term by term", -20, 1}};
+
+template <class Visit>
+void visit_strong_gates(int sets, const Visit& visit) {
+  for (const auto& [key_size, value_size] : {std::pair<int64_t, int64_t>{256, 512}, {128, 256}}) {
+    Timed timed({16384, 8, 4, key_size, value_size}, sets);
+    const std::vector<bfloat16> weak = random_rows(static_cast<size_t>(16384 * 4 * key_size), true);
+    for (const auto& gates : kStrongGates) {
+      if (gates.step > 0) timed.decay_more(weak, gates.gate, gates.step);
+      visit(timed, key_size, value_size, gates.name);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Times with strong gates", "[.time_strong]") {
+  visit_strong_gates(3, [](Timed& timed, int64_t key_size, int64_t value_size, const char* name) {
+    const double forward = timed.median_ms([&](int i) { timed.forward(i); });
+    const double backward = timed.median_ms([&](int i) { timed.backward(i); });
+    std::printf("K %ld V %ld, 8 x 2048 tokens, 4 heads, %s: forward %.3f ms, backward %.3f ms\n",
+                static_cast<long>(key_size), static_cast<long>(value_size), name, forward, backward);
+    std::fflush(stdout);
+  });
+}
+
+TEST_CASE("One forward and backward with strong gates", "[.once_strong]") {
+  visit_strong_gates(1, [](Timed& timed, int64_t, int64_t, const char*) {
+    timed.forward(0);
+    timed.backward(0);
+    SLUICE_CUDA_CHECK(cudaDeviceSynchronize());
+  });
 }
 
 }  // namespace sluice::test

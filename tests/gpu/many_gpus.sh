@@ -101,6 +101,8 @@ cat >"$work/small.json" <<END
 }
 END
 
+attention='{"model_type": "transformer", "vocab_size": 32000, "hidden_size": 256, "num_hidden_layers": 4, "num_heads": 4}'
+
 small() { # NAME PROCESSES ARGUMENTS...
   local name=$1 processes=$2
   shift 2
@@ -153,6 +155,9 @@ check_equal() {
     small "$dtype-$ranks" "$ranks" --set "train.dtype=$dtype"
     small "$dtype-$ranks-zero" "$ranks" --set "train.dtype=$dtype" --set parallel.zero=1 --set parallel.check_weights_every=10
     small "$dtype-$ranks-shared" "$ranks" --set "train.dtype=$dtype" --set "parallel.sequence=$ranks"
+    small "$dtype-1-attention" 1 --set "train.dtype=$dtype" --set "model=$attention"
+    small "$dtype-$ranks-attention" "$ranks" --set "train.dtype=$dtype" --set "model=$attention" --set "parallel.sequence=$ranks"
+    compare "$dtype-$ranks-attention" "$dtype-1-attention" "$limit"
     compare "$dtype-$ranks" "$dtype-1" "$limit"
     compare "$dtype-$ranks-shared" "$dtype-1" "$limit"
     compare "$dtype-$ranks-zero" "$dtype-1" "$limit"

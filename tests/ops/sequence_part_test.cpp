@@ -5,8 +5,11 @@
 #include <thread>
 
 #include "autograd/backward.h"
+#include "ops/earlier_rows.h"
 #include "ops/gated_linear_attention.h"
+#include "ops/rotary.h"
 #include "ops/short_convolution.h"
+#include "ops/softmax_attention.h"
 #include "support/catch.h"
 #include "support/compare.h"
 #include "support/random_tensor.h"
@@ -36,6 +39,17 @@ class ThreadPart final : public ops::SequencePart {
     meeting_.barrier.arrive_and_wait();
     return all;
   }
+  Tensor exchange(const Tensor& mine) const override {
+    meeting_.tensors[static_cast<size_t>(index())] = mine;
+    meeting_.barrier.arrive_and_wait();
+    const Tensor theirs = Tensor::empty(mine.shape(), mine.dtype(), mine.device());
+    for (int part = 0; part < count(); ++part) {
+      const Tensor& sent = meeting_.tensors[static_cast<size_t>(part)];
+      theirs.narrow(0, part, 1).copy_from(sent.narrow(0, index(), 1));
+    }
+    meeting_.barrier.arrive_and_wait();
+    return theirs;
+  }
 
  private:
   Meeting& meeting_;
@@ -45,6 +59,7 @@ struct Case {
   int64_t rows = 2, length = 48;
   int64_t heads = 2, kv_heads = 2, key_size = 3, value_size = 5;
   std::vector<int32_t> starts = {};  // [rows * length], or none
+  int64_t window = -1;               // of softmax attention; -1: gated linear attention
 };
 
 // Columns of q, k, v, g and the weight of a convolution over v.
@@ -65,20 +80,43 @@ std::vector<Tensor> inputs_of(const Case& c, DType dtype) {
   return inputs;
 }
 
+std::vector<Tensor> finish(const std::vector<Variable>& in, const Variable& output, const Tensor& cotangent) {
+  backward({output}, {cotangent});
+  std::vector<Tensor> results = {output.value()};
+  for (const Variable& input : in) results.push_back(input.gradient());
+  return results;
+}
+
+// Softmax attention of turned queries and keys; g and the weight stay out of it.
+Variable attend(const Case& c, const std::vector<Variable>& in, const ops::SequenceLayout& layout) {
+  const auto turned = [&](const Variable& x, int64_t heads) {
+    return ops::rotary(x, ops::rotary_table_of(layout, c.key_size, 10000.0, x.dtype(), Device::kCpu), heads);
+  };
+  ops::SoftmaxAttentionOptions options;
+  options.heads = c.heads, options.kv_heads = c.kv_heads, options.window = c.window, options.scale = 0.7;
+  options.q_offsets = options.k_offsets = layout.indices().offsets;
+  const Variable q = turned(in[0], c.heads);
+  Variable k = turned(in[1], c.kv_heads), v = in[2];
+  if (layout.part != nullptr) {
+    const ops::EarlierRows& earlier = ops::earlier_rows_of(layout, c.window);
+    k = earlier.join(k), v = earlier.join(v);
+    options.k_offsets = earlier.offsets();
+  }
+  return ops::softmax_attention(q, k, v, options);
+}
+
 // Convolution, then attention; the output and the gradients of all inputs under a fixed cotangent.
 std::vector<Tensor> run(const Case& c, const std::vector<Tensor>& inputs, const Tensor& cotangent,
                         const ops::SequenceLayout& layout) {
   std::vector<Variable> in;
   for (const Tensor& input : inputs) in.emplace_back(input, true);
+  if (c.window >= 0) return finish(in, attend(c, in, layout), cotangent);
   const Variable v = ops::short_convolution(in[2], in[4], Variable(), layout, false).output;
   ops::GatedLinearAttentionOptions options;
   options.heads = c.heads, options.kv_heads = c.kv_heads;
   const Variable output =
       ops::gated_linear_attention(in[0], in[1], v, in[3], Variable(), layout, options).output;
-  backward({output}, {cotangent});
-  std::vector<Tensor> results = {output.value()};
-  for (const Variable& input : in) results.push_back(input.gradient());
-  return results;
+  return finish(in, output, cotangent);
 }
 
 // Rows [part's tokens of each row] of a tensor of all tokens.
@@ -89,6 +127,19 @@ Tensor cut(const Tensor& whole, const Case& c, int part, int parts) {
     result.narrow(0, row * length, length).copy_from(whole.narrow(0, row * c.length + part * length, length));
   }
   return result;
+}
+
+// Of each row, from the start of the document that goes on at `first`.
+std::vector<int64_t> tokens_before(const Case& c, int64_t first) {
+  std::vector<int64_t> tokens;
+  for (int64_t row = 0; row < c.rows; ++row) {
+    int64_t start = 0;
+    for (int64_t t = 0; t < first && !c.starts.empty(); ++t) {
+      if (c.starts[static_cast<size_t>(row * c.length + t)] != 0) start = t;
+    }
+    tokens.push_back(first - start);
+  }
+  return tokens;
 }
 
 void check_parts(const Case& c, int parts, DType dtype, double tolerance) {
@@ -113,19 +164,23 @@ void check_parts(const Case& c, int parts, DType dtype, double tolerance) {
         }
         ops::SequenceLayout layout = ops::SequenceLayout::cut_at(c.rows, length, starts);
         layout.part = std::make_shared<ThreadPart>(meeting, part);
+        layout.before = tokens_before(c, part * length);
         results[static_cast<size_t>(part)] = run(c, own, cut(cotangent, c, part, parts), layout);
       });
     }
   }
+  const bool softmax = c.window >= 0;
   Tensor weight_gradient = Tensor::zeros(inputs[4].shape(), dtype, Device::kCpu);
   for (int part = 0; part < parts; ++part) {
     const auto& own = results[static_cast<size_t>(part)];
-    for (size_t i = 0; i < kInputs; ++i) {  // the output and the gradients of q, k, v, g
+    // The output and the gradients of q, k, v and, where it is read, g.
+    for (size_t i = 0; i < (softmax ? kInputs - 1 : kInputs); ++i) {
       INFO("part " << part << " of " << parts << ", result " << i);
       CHECK_CLOSE(own[i], cut(whole[i], c, part, parts), tolerance, 100 * tolerance);
     }
-    weight_gradient.add_from(own[kInputs]);
+    if (!softmax) weight_gradient.add_from(own[kInputs]);
   }
+  if (softmax) return;
   CHECK_CLOSE(weight_gradient, whole[kInputs], tolerance, 100 * tolerance);
 }
 
@@ -147,6 +202,27 @@ TEST_CASE("parts begin documents where the whole sequence does") {
     c.starts[static_cast<size_t>(start)] = 1;
   }
   for (const int parts : {2, 4}) check_parts(c, parts, DType::kF64, 1e-12);
+}
+
+TEST_CASE("softmax attention over parts sees what it sees in the whole sequence") {
+  const Case all{.key_size = 4, .value_size = 4, .window = 0};
+  Case documents = all;
+  documents.starts.resize(static_cast<size_t>(all.rows * all.length));
+  // In the first part, at the start of another one, and twice in one; the second row's first goes on for
+  // long.
+  for (const int64_t start : {3, 24, 30, 31, 48 + 5}) documents.starts[static_cast<size_t>(start)] = 1;
+  for (const int parts : {1, 2, 3, 4}) {
+    // Windows of nothing but a token, inside a part, and over several.
+    for (const int64_t window : {0, 1, 2, 7, 13, 20, 1000}) {
+      for (Case c : {all, documents}) {
+        c.window = window;
+        INFO("window " << window);
+        check_parts(c, parts, DType::kF64, 1e-12);
+      }
+    }
+    check_parts({.heads = 4, .kv_heads = 2, .key_size = 4, .value_size = 4, .window = 0}, parts, DType::kF32,
+                2e-6);
+  }
 }
 
 TEST_CASE("a part shorter than the convolution's reach is refused") {

@@ -38,7 +38,7 @@ class Watched final : public Communicator {
   void do_start_all_reduce_sum(const Tensor&) override { ++started_; }
   void do_start_reduce_scatter_sum(const Tensor&) override { ++started_; }
   void do_start_all_gather(const Tensor&) override { ++started_; }
-  void do_start_gather_among(int, int, const Tensor&) override { ++started_; }
+  void do_start_exchange_among(int, int, const Tensor&, const Tensor&) override { ++started_; }
   void do_wait() override { events_.emplace_back("wait for all"); }
   Mark do_mark() override { return started_; }
   void do_wait_for(Mark mark) override {
@@ -65,6 +65,16 @@ RunConfig small_run(const test::TemporaryDirectory& directory, const ModelConfig
   return run;
 }
 
+// One of two ranks, watched.
+struct WatchedTraining {
+  test::TemporaryDirectory directory;
+  ModelConfig model = test::tiny_config(test::kTinyGla);
+  RunConfig run = small_run(directory, model);
+  Events events;
+  Watched communicator{events};
+  Trainer trainer{run, model, communicator};
+};
+
 int64_t count(const Events& events, Events::const_iterator end, const std::string& name) {
   return std::count(events.begin(), end, name);
 }
@@ -72,12 +82,8 @@ int64_t count(const Events& events, Events::const_iterator end, const std::strin
 }  // namespace
 
 TEST_CASE("forward waits for a bucket of weights when it gets there, and not before") {
-  const test::TemporaryDirectory directory;
-  const ModelConfig model = test::tiny_config(test::kTinyGla);
-  const RunConfig run = small_run(directory, model);
-  Events events;
-  Watched communicator(events);
-  Trainer trainer(run, model, communicator);
+  WatchedTraining training;
+  auto& [directory, model, run, events, communicator, trainer] = training;
   REQUIRE(trainer.arena().buckets() == 4);
   for (int step = 0; step < 3; ++step) {
     INFO("step " << step);
@@ -104,12 +110,8 @@ TEST_CASE("forward waits for a bucket of weights when it gets there, and not bef
 }
 
 TEST_CASE("whoever takes all weights waits for all") {
-  const test::TemporaryDirectory directory;
-  const ModelConfig model = test::tiny_config(test::kTinyGla);
-  const RunConfig run = small_run(directory, model);
-  Events events;
-  Watched communicator(events);
-  Trainer trainer(run, model, communicator);
+  WatchedTraining training;
+  auto& [directory, model, run, events, communicator, trainer] = training;
   const std::vector<std::function<void()>> users = {
       [&] { trainer.model(); }, [&] { trainer.gather_weights(); }, [&] { trainer.weights_are_finite(); },
       [&] { trainer.share(); }, [&] { trainer.require_equal_weights(); }};

@@ -1,6 +1,5 @@
 // bench decode: one token for each of many texts, as generation runs it, without choosing the tokens.
 #include <fmt/core.h>
-#include <omp.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "core/file.h"
 #include "core/progress.h"
 #include "model/model_weights.h"
+#include "model_run.h"
 #include "tensor/device.h"
 #include "timing.h"
 #include "train/decoder.h"
@@ -19,24 +19,14 @@
 namespace sluice::bench {
 namespace {
 
-struct Options {
-  std::string model = "configs/model/gla_6x256.json";
+struct Options : ModelRun {
+  Options() { steps = 30, warmup = 5; }
   std::vector<int64_t> texts = {1, 64};
   int64_t prompt = 16;
-  int warmup = 5;
-  int steps = 30;
-  int threads = 0;
-  std::string device = "auto";
-  std::string dtype = "auto";
-  std::string json;
 };
 
 std::unique_ptr<LanguageModel> random_model(const Options& options) {
-  Problems problems;
-  const Json json = read_json_file(options.model, ErrorKind::kUsage);
-  const ModelConfig config = read_model_config(json, "", UnknownKeys::kRefuse, problems);
-  problems.throw_if_any(options.model, ErrorKind::kUsage);
-  auto model = std::make_unique<LanguageModel>(config);
+  auto model = std::make_unique<LanguageModel>(prepare(options));
   const Device device = parse_device(options.device);
   nn::allocate(model->parameters(), parse_compute_dtype(options.dtype, device), device, false);
   model->initialize_weights(1);
@@ -53,7 +43,6 @@ int64_t weight_bytes(const LanguageModel& model) {
 }
 
 int run(const Options& options) {
-  if (options.threads > 0) omp_set_num_threads(options.threads);
   const auto model = random_model(options);
   const Device device = model->device();
   const Ceilings ceilings = measure_ceilings(device);
@@ -101,7 +90,7 @@ Command add_decode_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "decode", "time steps of generation, counted over the weights read and the states read and written");
-  command->add_option("--model", options->model, "the model's config.json")->capture_default_str();
+  add_model_option(*command, *options);
   command->add_option("--texts", options->texts, "texts side by side, one or more numbers")
       ->delimiter(',')
       ->capture_default_str()
@@ -109,15 +98,8 @@ Command add_decode_command(CLI::App& app) {
   command->add_option("--prompt", options->prompt, "tokens of each text before the steps")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command->add_option("--steps", options->steps, "timed steps")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command->add_option("--warmup", options->warmup, "untimed steps before them")->capture_default_str();
-  command->add_option("--threads", options->threads, "CPU threads; 0: all cores")->capture_default_str();
-  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 (GPU) or float64 (CPU)")
-      ->capture_default_str();
-  command->add_option("--json", options->json, "also write the figures to this file");
+  add_step_options(*command, *options);
+  add_json_option(*command, *options);
   return [options] { return run(*options); };
 }
 

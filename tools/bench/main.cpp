@@ -10,8 +10,7 @@ int main(int argc, char** argv) {
   sluice::kernels::cpu::use_fast_blas_kernels(argv);
   CLI::App app(
       "Times training steps, steps of generation and kernels. Every figure stands beside the machine's "
-      "ceiling, measured in the "
-      "same run.",
+      "ceiling, measured in the same run.",
       "bench");
   app.require_subcommand(1);
   const std::map<std::string, sluice::bench::Command> commands = {

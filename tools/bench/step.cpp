@@ -16,25 +16,20 @@
 #include "core/progress.h"
 #include "core/random.h"
 #include "data/shard_writer.h"
+#include "model_run.h"
 #include "timing.h"
 #include "train/trainer.h"
 
 namespace sluice::bench {
 namespace {
 
-struct Options {
-  std::string model = "configs/model/gla_6x256.json";
+struct Options : ModelRun {
+  Options() { steps = 20, warmup = 3; }
   int64_t sequences = 4;
   int64_t length = 256;
-  int warmup = 3;
-  int steps = 20;
-  int threads = 0;
-  std::string device = "auto";
-  std::string dtype = "auto";
   std::string recompute = "none";
   bool graph = true;
   bool profile = false;
-  std::string json;
 };
 
 // A shard of random tokens that is gone with the object.
@@ -66,11 +61,7 @@ class RandomShard {
 };
 
 int run(const Options& options) {
-  if (options.threads > 0) omp_set_num_threads(options.threads);
-  Problems problems;
-  const Json json = read_json_file(options.model, ErrorKind::kUsage);
-  const ModelConfig model = read_model_config(json, "", UnknownKeys::kRefuse, problems);
-  problems.throw_if_any(options.model, ErrorKind::kUsage);
+  const ModelConfig model = prepare(options);
   const int64_t tokens_per_step = options.sequences * options.length;
   const RandomShard shard(model.vocab_size, 8 * tokens_per_step + 1);
 
@@ -136,21 +127,14 @@ int run(const Options& options) {
 Command add_step_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("step", "time whole training steps on random tokens");
-  command->add_option("--model", options->model, "the model's config.json")->capture_default_str();
+  add_model_option(*command, *options);
   command->add_option("--sequences", options->sequences, "sequences a step")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command->add_option("--length", options->length, "tokens of a sequence")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command->add_option("--steps", options->steps, "timed steps")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command->add_option("--warmup", options->warmup, "untimed steps before them")->capture_default_str();
-  command->add_option("--threads", options->threads, "CPU threads; 0: all cores")->capture_default_str();
-  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 (GPU) or float64 (CPU)")
-      ->capture_default_str();
+  add_step_options(*command, *options);
   command
       ->add_option("--recompute", options->recompute, "what backward computes again: none, selective, layer")
       ->capture_default_str()
@@ -158,7 +142,7 @@ Command add_step_command(CLI::App& app) {
   command->add_flag("--graph,!--no-graph", options->graph, "replay micro steps as one recorded graph (GPU)");
   command->add_flag("--profile", options->profile,
                     "bracket one more step for a profiler that waits, e.g. ncu --profile-from-start off");
-  command->add_option("--json", options->json, "also write the figures to this file");
+  add_json_option(*command, *options);
   return [options] { return run(*options); };
 }
 
