@@ -418,9 +418,9 @@ int64_t cuda::gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloa
 
 void cuda::gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   if (p.shape.head_dim == 64) {
-    launch<PassShape<64, 4, 2, 2, true>>(p);
+    launch<PassShape<64, 4, 2, 3, true>>(p);
   } else {
-    launch<PassShape<128, 3, 1, 1, false>>(p);
+    launch<PassShape<128, 2, 1, 2, false>>(p);
   }
 }
 
