@@ -10,7 +10,7 @@
 namespace sluice::kernels {
 namespace {
 
-bool hopper_allowed = true;
+bool hopper_allowed = true, one_pass = true;
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
@@ -30,7 +30,10 @@ Encode encode_function() {
 
 }  // namespace
 
-void allow_hopper_attention(bool allowed) { hopper_allowed = allowed; }
+void allow_hopper_attention(bool allowed, bool in_one_pass) {
+  hopper_allowed = allowed, one_pass = in_one_pass;
+}
+bool cuda::one_pass_allowed() { return one_pass; }
 
 bool cuda::has_hopper_attention() {
 #ifdef SLUICE_SM90A

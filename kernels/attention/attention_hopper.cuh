@@ -52,16 +52,19 @@ struct RingBarriers {
     }
   }
   __device__ __forceinline__ uint32_t full(const RingPlace<STAGES>& at) const { return first + 8 * at.stage; }
+  __device__ __forceinline__ uint32_t empty(const RingPlace<STAGES>& at) const {
+    return first + 8 * (STAGES + at.stage);
+  }
   __device__ __forceinline__ void wait_full(const RingPlace<STAGES>& at) const {
     barrier_wait(full(at), at.phase);
   }
   __device__ __forceinline__ void wait_empty(const RingPlace<STAGES>& at) const {
-    barrier_wait(first + 8 * (STAGES + at.stage), at.phase ^ 1);
+    barrier_wait(empty(at), at.phase ^ 1);
   }
   // By all lanes of a warp whose reads are over.
   __device__ __forceinline__ void release(const RingPlace<STAGES>& at, int lane) const {
     __syncwarp();
-    if (lane == 0) barrier_arrive(first + 8 * (STAGES + at.stage));
+    if (lane == 0) barrier_arrive(empty(at));
   }
 };
 
@@ -162,11 +165,11 @@ __device__ __forceinline__ void copy_own_rows(uint32_t tile, const MappedRows (&
                                               int64_t column, int rows, uint32_t barrier, int lane) {
   constexpr int BYTES = PanelTile<D, GROUP_ROWS>::BYTES;
   const int whole = min(rows / GROUP_ROWS, GROUPS);
-  if (whole < GROUPS && rows > whole * GROUP_ROWS) {
+  for (int g = whole; g < GROUPS; ++g) {  // zeros, too, for groups without a row
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      copy_part_of_tile<D, GROUP_ROWS>(tile + (i * GROUPS + whole) * BYTES, from[i], row + whole * GROUP_ROWS,
-                                       column, rows - whole * GROUP_ROWS, lane);
+      copy_part_of_tile<D, GROUP_ROWS>(tile + (i * GROUPS + g) * BYTES, from[i], row + g * GROUP_ROWS, column,
+                                       rows - g * GROUP_ROWS, lane);
     }
   }
   __syncwarp();
@@ -183,22 +186,81 @@ __device__ __forceinline__ void copy_own_rows(uint32_t tile, const MappedRows (&
   __syncwarp();
 }
 
+// Low words of wgmma's descriptors of tiles. Further along a tile they grow by the bytes / 16: one addition a
+// product instead of a descriptor from scratch, which takes longer than a small product does.
+__device__ __forceinline__ uint32_t tile_along_columns(uint32_t address) {
+  return static_cast<uint32_t>(wgmma_tile_along_columns(address));
+}
+template <int D, int ROWS>
+__device__ __forceinline__ uint32_t tile_along_rows(uint32_t address) {
+  return static_cast<uint32_t>(wgmma_tile_along_rows(address, PanelTile<D, ROWS>::PANEL_BYTES));
+}
+__device__ __forceinline__ uint64_t descriptor(uint32_t low) {
+  return (wgmma_tile_along_columns(0) & ~uint64_t{0xffffffff}) | low;
+}
+
 // c = a b^T: a [64, D], b [ROWS, D].
 template <int D, int ROWS>
 __device__ __forceinline__ void multiply_tiles(float (&c)[ROWS / 2], uint32_t a, uint32_t b) {
+  const uint32_t a_word = tile_along_columns(a), b_word = tile_along_columns(b);
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
-    wgmma(c, wgmma_tile_along_columns(a + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + k % 4 * 32),
-          wgmma_tile_along_columns(b + k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32), k > 0);
+    wgmma(c, descriptor(a_word + (k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + k % 4 * 32) / 16),
+          descriptor(b_word + (k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32) / 16), k > 0);
+  }
+}
+// The same with a in registers, which spares the reads of a: with tiles of 64 they take as long as b's.
+template <int D, int ROWS>
+__device__ __forceinline__ void multiply_tiles(float (&c)[ROWS / 2], const uint32_t (&a)[D / 16][4],
+                                               uint32_t b) {
+  const uint32_t word = tile_along_columns(b);
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    wgmma(c, a[k], descriptor(word + (k / 4 * PanelTile<D, ROWS>::PANEL_BYTES + k % 4 * 32) / 16), k > 0);
+  }
+}
+// A warp's 16 rows of a [64, D] tile as factors.
+template <int D>
+__device__ __forceinline__ void load_factors(uint32_t (&a)[D / 16][4], uint32_t tile, int warp_row,
+                                             int lane) {
+  const int row = warp_row + lane % 16;
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    load_matrix_x4(a[k], tile + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + row * 128 +
+                             (((2 * k + lane / 16) ^ row) & 7) * 16);
+  }
+}
+// Copies that ptxas cannot tell from their originals' change: given the originals in a loop, ptxas 13.0 puts
+// other factors of the loop into their registers. nothing: 0, but not to the compiler, and of this round.
+template <int COUNT>
+__device__ __forceinline__ void copy_factors(uint32_t (&to)[COUNT][4], const uint32_t (&from)[COUNT][4],
+                                             uint32_t nothing) {
+#pragma unroll
+  for (int k = 0; k < COUNT; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      asm volatile("xor.b32 %0, %1, %2;\n" : "=r"(to[k][i]) : "r"(from[k][i]), "r"(nothing) : "memory");
+    }
   }
 }
 // c += a b: a [64, ROWS] in registers, b [ROWS, D].
 template <int D, int ROWS>
 __device__ __forceinline__ void add_product(float (&c)[D / 2], const uint32_t (&a)[ROWS / 16][4],
                                             uint32_t b) {
+  const uint32_t word = tile_along_rows<D, ROWS>(b);
 #pragma unroll
-  for (int k = 0; k < ROWS / 16; ++k) {
-    wgmma<1>(c, a[k], wgmma_tile_along_rows(b + k * 2048, PanelTile<D, ROWS>::PANEL_BYTES));
+  for (int k = 0; k < ROWS / 16; ++k) wgmma<1>(c, a[k], descriptor(word + k * (2048 / 16)));
+}
+// The other way round of load_factors.
+template <int D>
+__device__ __forceinline__ void store_factors(uint32_t tile, const uint32_t (&a)[D / 16][4], int warp_row,
+                                              int lane) {
+  const int row = warp_row + lane % 16;
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+    store_matrix_x4(tile + k / 4 * PanelTile<D, GROUP_ROWS>::PANEL_BYTES + row * 128 +
+                        (((2 * k + lane / 16) ^ row) & 7) * 16,
+                    a[k]);
   }
 }
 // Sums as factors of the next product.
@@ -276,95 +338,18 @@ __device__ __forceinline__ void store_rows(const float (&c)[D / 2], const float 
   }
 }
 
-// Items of work, drawn in the order of their numbers by the copying warps.
-class Tickets {
- public:
-  __device__ __forceinline__ Tickets(unsigned* counter, int lane) : counter_(counter), lane_(lane) { draw(); }
-  __device__ __forceinline__ unsigned first() const { return blockIdx.x; }
-  // Drawn when the one before was: the answer takes a while.
-  __device__ __forceinline__ unsigned next() {
-    const unsigned item = gridDim.x + __shfl_sync(~0u, drawn_, 0);
-    draw();
-    return item;
-  }
-
- private:
-  __device__ __forceinline__ void draw() {
-    if (lane_ == 0) drawn_ = atomicAdd(counter_, 1u);
-  }
-  unsigned* counter_;
-  int lane_;
-  unsigned drawn_ = 0;
-};
-
-// Some queries of a head and the keys they see.
-struct QueryItem {
-  template <class Params>
-  __device__ __forceinline__ QueryItem(const Params& p, const AttentionOrder& order, unsigned number,
-                                       int tile_rows, int tile_keys)
-      : place(p.shape, pair_of(order, number) / static_cast<int>(p.shape.heads)) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    head = pair % static_cast<int>(p.shape.heads);
-    kv_head = head / static_cast<int>(p.shape.heads / p.shape.kv_heads);
-    first = (static_cast<int>(order.tiles) - 1 - rank) * tile_rows;
-    rows = min(tile_rows, place.queries - first);
-    begin = place.first_key(place.shift + first) / tile_keys * tile_keys;
-    tiles = (place.shift + first + rows - begin + tile_keys - 1) / tile_keys;
-  }
-  __device__ __forceinline__ static int pair_of(const AttentionOrder& order, unsigned number) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    return pair;
-  }
-  __device__ __forceinline__ bool exists() const { return rows > 0; }
-  // Tiles [from, to) that a group's rows see.
-  __device__ __forceinline__ void seen_tiles(int group, int tile_keys, int& from, int& to) const {
-    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS);
-    const int position = place.shift + first + group * GROUP_ROWS;
-    from = own_rows > 0 ? (place.first_key(position) - begin) / tile_keys : 0;
-    to = own_rows > 0 ? (position + own_rows - begin + tile_keys - 1) / tile_keys : 0;
-  }
-
-  AttentionPlace place;
-  int head, kv_head;
-  int first, rows;   // queries
-  int begin, tiles;  // of keys, the first at `begin`
-};
-
-// Some keys of a key head and the positions that see them.
-struct KeyItem {
-  __device__ __forceinline__ KeyItem(const SoftmaxAttentionBackward<bfloat16>& p, const AttentionOrder& order,
-                                     unsigned number, int tile_rows, int tile_queries)
-      : place(p.shape, pair_of(order, number) / static_cast<int>(p.shape.kv_heads)) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    kv_head = pair % static_cast<int>(p.shape.kv_heads);
-    first = rank * tile_rows;  // the first keys are seen most
-    rows = min(tile_rows, place.keys - first);
-    begin = max(first, place.shift);
-    end = place.last_position(first + rows - 1);
-    tiles = begin < end ? (end - begin + tile_queries - 1) / tile_queries : 0;
-  }
-  __device__ __forceinline__ static int pair_of(const AttentionOrder& order, unsigned number) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    return pair;
-  }
-  __device__ __forceinline__ bool exists() const { return rows > 0; }
-  // Tiles [from, to) of a head's queries that see a group's keys.
-  __device__ __forceinline__ void seeing_tiles(int group, int tile_queries, int& from, int& to) const {
-    const int own_rows = min(GROUP_ROWS, rows - group * GROUP_ROWS), key = first + group * GROUP_ROWS;
-    const int last = min(end, place.last_position(key + own_rows - 1));
-    const bool any = own_rows > 0 && max(begin, key) < last;
-    from = any ? max(0, key - begin) / tile_queries : 0;
-    to = any ? (last - begin + tile_queries - 1) / tile_queries : 0;
-  }
-
-  AttentionPlace place;
-  int kv_head;
-  int first, rows;        // keys
-  int begin, end, tiles;  // positions of one head's queries
-};
+// Whose turn it is to add to a tile, and the next one's after what this thread has written.
+__device__ __forceinline__ unsigned load_turn(const unsigned* turn) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(value) : "l"(turn) : "memory");
+  return value;
+}
+__device__ __forceinline__ void pass_turn(unsigned* turn, unsigned next) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;\n" ::"l"(turn), "r"(next) : "memory");
+}
+__device__ __forceinline__ void store_shared(uint32_t address, float x, float y, float z, float w) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"r"(address), "f"(x), "f"(y), "f"(z), "f"(w)
+               : "memory");
+}
 
 }  // namespace sluice::kernels

@@ -6,21 +6,25 @@
 
 namespace sluice::kernels {
 
-// Tests run a call both ways.
-void allow_hopper_attention(bool allowed);
+// Tests run a call every way. one_pass: of the gradients, where there is a choice.
+void allow_hopper_attention(bool allowed, bool one_pass = true);
 
 namespace cuda {
 
 // Whether this build has the kernels, the current device runs them, and tests have not turned them off.
 bool has_hopper_attention();
+bool one_pass_allowed();
 
 // Blocks draw their work from counters in the workspace: HOPPER_TICKETS of them, zero before the launch.
 inline constexpr int64_t HOPPER_TICKETS = 2, HOPPER_WORKSPACE = HOPPER_TICKETS * sizeof(unsigned);
 
 void attend_on_hopper(const SoftmaxAttentionForward<bfloat16>& params);
-// Both need delta.
+// These need delta.
 void query_gradient_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
 void key_gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+// dq, dk and dv in one pass, where the first is not 0: head_dim 128, and not too many bytes.
+int64_t gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
+void gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& params);
 
 }  // namespace cuda
 }  // namespace sluice::kernels

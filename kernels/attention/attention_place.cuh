@@ -34,6 +34,10 @@ struct AttentionPlace {
         shift(keys - queries),
         window(shape.window > 0 && shape.window < keys ? static_cast<int>(shape.window) : 0) {}
 
+  // Only what says who sees whom.
+  __device__ __forceinline__ AttentionPlace(int keys, int window)
+      : q_first(0), k_first(0), queries(0), keys(keys), shift(0), window(window) {}
+
   __device__ __forceinline__ int first_key(int position) const {
     return window > 0 ? max(0, position - window + 1) : 0;
   }

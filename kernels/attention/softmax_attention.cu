@@ -1,6 +1,7 @@
 // Which of the ways to compute attention serves a call.
 #include "kernels/attention/softmax_attention.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "core/cuda_check.h"
@@ -98,10 +99,14 @@ void softmax_attention_forward(const SoftmaxAttentionForward<T>& p) {
   attend_in_float(p);
 }
 
-// Passes of their own for dq and for dk and dv keep every sum in registers.
+// Passes of their own for dq and for dk and dv keep every sum in registers; one pass for all needs sums in
+// float.
 template <class T>
 int64_t softmax_attention_backward_workspace(const SoftmaxAttentionBackward<T>& p) {
-  return runs_on_hopper(p) ? HOPPER_WORKSPACE : 0;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (runs_on_hopper(p)) return std::max(HOPPER_WORKSPACE, gradients_workspace_on_hopper(p));
+  }
+  return 0;
 }
 
 template <class T>
@@ -113,6 +118,10 @@ void softmax_attention_backward(const SoftmaxAttentionBackward<T>& p) {
   if constexpr (std::is_same_v<T, bfloat16>) {
     if (runs_on_hopper(p)) {
       attention_delta(p);
+      if (gradients_workspace_on_hopper(p) > 0) {
+        gradients_on_hopper(p);
+        return;
+      }
       SLUICE_CUDA_CHECK(cudaMemsetAsync(p.workspace, 0, HOPPER_WORKSPACE, p.stream));
       if (wants_queries) query_gradient_on_hopper(p);
       if (wants_keys) key_gradients_on_hopper(p);

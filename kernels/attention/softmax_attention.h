@@ -46,8 +46,8 @@ struct SoftmaxAttentionForward {
 
 // With delta_p = do_p . o_p and dS_pj = P_pj (do_p . v_j - delta_p) scale:
 //   dq_p = sum_j dS_pj k_j;   dk_j = sum_p dS_pj q_p;   dv_j = sum_p P_pj do_p.
-// dq and the pair dk, dv are computed by passes of their own; null pointers skip them. A gradient whose
-// accumulate flag is set is added to.
+// dq and the pair dk, dv are computed by passes of their own, on CUDA where it pays by one pass that takes a
+// workspace of dq in float; null pointers skip them. A gradient whose accumulate flag is set is added to.
 template <class T>
 struct SoftmaxAttentionBackward {
   AttentionShape shape;

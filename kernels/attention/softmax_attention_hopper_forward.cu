@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
-#include "kernels/attention/attention_hopper.cuh"
 #include "kernels/attention/attention_hopper.h"
+#include "kernels/attention/attention_hopper_work.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
@@ -19,8 +19,9 @@ struct ForwardShape {
   // Own queries, rings of keys and of values, barriers, numbers of items.
   static constexpr int KEY_PLACE = OWN_STAGES * OWN_BYTES, VALUE_PLACE = KEY_PLACE + STAGES * TILE_BYTES;
   static constexpr int BARRIER_PLACE = VALUE_PLACE + STAGES * TILE_BYTES;
-  static constexpr int ITEM_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 32 * STAGES;
-  static constexpr int BYTES = ITEM_PLACE + 4 * OWN_STAGES;
+  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 32 * STAGES;
+  static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(QueryTask)) * OWN_STAGES;
+  static_assert(TASK_PLACE % 16 == 0);
   static_assert(BYTES <= 227 * 1024);
 };
 
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const RingBarriers<Shape::OWN_STAGES> own_ring{own_tiles + Shape::BARRIER_PLACE};
   const RingBarriers<STAGES> key_ring{own_ring.first + own_ring.BYTES},
       value_ring{key_ring.first + key_ring.BYTES};
-  volatile int* const items = reinterpret_cast<int*>(memory + Shape::ITEM_PLACE);
+  QueryTask* const tasks = reinterpret_cast<QueryTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
     own_ring.init(WARPS), key_ring.init(WARPS), value_ring.init(WARPS);
     fence_barrier_init();
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       const QueryItem item(p, order, number, Shape::ROWS, KEYS);
       if (!item.exists()) continue;
       own_ring.wait_empty(own);
-      if (lane == 0) items[own.stage] = static_cast<int>(number);
+      if (lane == 0) tasks[own.stage] = item.task();
       copy_own_rows<D, GROUPS, 1>(own_tiles + own.stage * Shape::OWN_BYTES, queries,
                                   item.place.q_first + item.first, static_cast<int64_t>(item.head) * D,
                                   item.rows, own_ring.full(own), lane);
@@ -119,7 +120,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       }
     }
     own_ring.wait_empty(own);
-    if (lane == 0) items[own.stage] = -1, barrier_arrive(own_ring.full(own));
+    if (lane == 0) {
+      tasks[own.stage].rows = 0;
+      barrier_arrive(own_ring.full(own));
+    }
     return;
   }
 
@@ -128,13 +132,13 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   Place keys, values;
   for (;; own.advance()) {
     own_ring.wait_full(own);
-    const int number = items[own.stage];
-    if (number < 0) break;
-    const QueryItem item(p, order, static_cast<unsigned>(number), Shape::ROWS, KEYS);
-    const int position = item.place.shift + item.first + group * GROUP_ROWS;  // of the group's first row
+    const QueryTask task = tasks[own.stage];
+    if (task.rows == 0) break;
+    const AttentionPlace place(0, task.window);
+    const int position = task.position + group * GROUP_ROWS;  // of the group's first row
     const uint32_t queries = own_tiles + own.stage * Shape::OWN_BYTES + group * Shape::GROUP_BYTES;
     int from, to;
-    item.seen_tiles(group, KEYS, from, to);
+    task.seen_tiles(group, KEYS, from, to);
     skip_tiles(key_ring, keys, value_ring, values, from, lane);
 
     float o[D / 2];
@@ -144,11 +148,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
     float score[KEYS / 2];
     uint32_t factors[KEYS / 16][4];
     const auto mask = [&](int tile) {
-      const int key = item.begin + tile * KEYS;
-      if (item.place.all_see(position, GROUP_ROWS, key, KEYS)) return;
+      const int key = task.begin + tile * KEYS;
+      if (place.all_see(position, GROUP_ROWS, key, KEYS)) return;
       keep_columns(
-          score,
-          [&](int row, int& first, int& last) { item.place.seen_keys(position + row, key, first, last); },
+          score, [&](int row, int& first, int& last) { place.seen_keys(position + row, key, first, last); },
           warp_row, lane);
     };
     const auto start_scores = [&] {
@@ -198,7 +201,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
     } else {
       own_ring.release(own, lane);
     }
-    skip_tiles(key_ring, keys, value_ring, values, item.tiles - to, lane);
+    skip_tiles(key_ring, keys, value_ring, values, task.tiles - to, lane);
 
     float inverse[2];
 #pragma unroll
@@ -206,16 +209,16 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       softmax.sum[half] = row_sum(softmax.sum[half]);
       inverse[half] = 1.f / softmax.sum[half];
     }
-    const int64_t row = item.place.q_first + item.first + group * GROUP_ROWS;
-    const int rows = item.rows - group * GROUP_ROWS;
-    store_rows<D>(o, inverse, p.o + row * p.o_stride + static_cast<int64_t>(item.head) * D, p.o_stride, rows,
+    const int64_t row = task.row + group * GROUP_ROWS;
+    const int rows = task.rows - group * GROUP_ROWS;
+    store_rows<D>(o, inverse, p.o + row * p.o_stride + static_cast<int64_t>(task.head) * D, p.o_stride, rows,
                   false, warp_row, lane);
     if (p.lse != nullptr && lane % 4 == 0) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int r = warp_row + half * 8 + lane / 4;
         if (r < rows) {
-          p.lse[(row + r) * p.shape.heads + item.head] =
+          p.lse[(row + r) * p.shape.heads + task.head] =
               fmaf(softmax.reference[half], softmax.factor, log2f(softmax.sum[half])) * kLn2;
         }
       }

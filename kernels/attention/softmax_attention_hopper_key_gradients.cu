@@ -4,17 +4,20 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
-#include "kernels/attention/attention_hopper.cuh"
 #include "kernels/attention/attention_hopper.h"
+#include "kernels/attention/attention_hopper_work.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
 namespace {
 
-template <int D_, int GROUPS_, int QUERIES_, int STAGES_, int OWN_STAGES_>
+template <int D_, int GROUPS_, int QUERIES_, int STAGES_, int OWN_STAGES_, bool KEEPS_>
 struct KeyShape {
   static constexpr int D = D_, GROUPS = GROUPS_, QUERIES = QUERIES_, STAGES = STAGES_;
   static constexpr int OWN_STAGES = OWN_STAGES_;
+  // Whether own rows are kept in registers. At D 128 the sums leave no room for them.
+  static constexpr bool KEEPS = KEEPS_;
+  static_assert(!KEEPS || D == 64);
   static constexpr int ROWS = GROUP_ROWS * GROUPS, THREADS = GROUP_THREADS * (GROUPS + 1);
   // Own keys, then own values. A stage: queries, dO.
   static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
@@ -23,8 +26,9 @@ struct KeyShape {
   // lse and delta of each stage's queries.
   static constexpr int STATISTIC_PLACE = STAGE_PLACE + STAGES * STAGE_BYTES, STATISTIC_BYTES = 8 * QUERIES;
   static constexpr int BARRIER_PLACE = STATISTIC_PLACE + STAGES * STATISTIC_BYTES;
-  static constexpr int ITEM_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 16 * STAGES;
-  static constexpr int BYTES = ITEM_PLACE + 4 * OWN_STAGES;
+  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 16 * STAGES;
+  static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(KeyTask)) * OWN_STAGES;
+  static_assert(TASK_PLACE % 16 == 0);
   static_assert(BYTES <= 227 * 1024);
 };
 
@@ -46,7 +50,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const uint32_t statistics = own_tiles + Shape::STATISTIC_PLACE;
   const RingBarriers<Shape::OWN_STAGES> own_ring{own_tiles + Shape::BARRIER_PLACE};
   const RingBarriers<STAGES> ring{own_ring.first + own_ring.BYTES};
-  volatile int* const items = reinterpret_cast<int*>(memory + Shape::ITEM_PLACE);
+  KeyTask* const tasks = reinterpret_cast<KeyTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
     own_ring.init(WARPS), ring.init(WARPS, 32);
     fence_barrier_init();
@@ -68,7 +72,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       const KeyItem item(p, order, number, Shape::ROWS, QUERIES);
       if (!item.exists()) continue;
       own_ring.wait_empty(own);
-      if (lane == 0) items[own.stage] = static_cast<int>(number);
+      if (lane == 0) tasks[own.stage] = item.task();
       copy_own_rows<D, GROUPS, 2>(own_tiles + own.stage * Shape::OWN_BYTES, own_rows,
                                   item.place.k_first + item.first, static_cast<int64_t>(item.kv_head) * D,
                                   item.rows, own_ring.full(own), lane);
@@ -94,7 +98,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       }
     }
     own_ring.wait_empty(own);
-    if (lane == 0) items[own.stage] = -1, barrier_arrive(own_ring.full(own));
+    if (lane == 0) {
+      tasks[own.stage].rows = 0;
+      barrier_arrive(own_ring.full(own));
+    }
     return;
   }
 
@@ -103,15 +110,23 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const float scale = static_cast<float>(p.shape.scale), factor = scale * kLog2E;
   for (;; own.advance()) {
     own_ring.wait_full(own);
-    const int number = items[own.stage];
-    if (number < 0) break;
-    const KeyItem item(p, order, static_cast<unsigned>(number), Shape::ROWS, QUERIES);
-    const int key = item.first + group * GROUP_ROWS;  // position of the group's first row
+    const KeyTask task = tasks[own.stage];
+    if (task.rows == 0) break;
+    const AttentionPlace place(task.keys, task.window);
+    const int key = task.key + group * GROUP_ROWS;  // position of the group's first row
     const uint32_t keys = own_tiles + own.stage * Shape::OWN_BYTES + group * Shape::GROUP_BYTES;
     const uint32_t values = keys + GROUPS * Shape::GROUP_BYTES;
     int from, to;
-    item.seeing_tiles(group, QUERIES, from, to);
+    task.seeing_tiles(group, QUERIES, from, to);
 
+    uint32_t own_keys[D / 16][4], own_values[D / 16][4];
+    if constexpr (Shape::KEEPS) {
+      load_factors<D>(own_keys, keys, warp_row, lane);
+      load_factors<D>(own_values, values, warp_row, lane);
+      own_ring.release(own, lane);
+    }
+    uint32_t key_factors[D / 16][4], value_factors[D / 16][4];
+    if constexpr (Shape::KEEPS) copy_factors(key_factors, own_keys, 0);
     float dk[D / 2], dv[D / 2];
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] = dv[i] = 0.f;
@@ -130,21 +145,30 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
                                  lane % 4 * 2;
         ring.wait_full(at);
         wgmma_fence();
-        multiply_tiles<D, QUERIES>(score, keys, queries);
+        if constexpr (Shape::KEEPS) {
+          multiply_tiles<D, QUERIES>(score, key_factors, queries);
+        } else {
+          multiply_tiles<D, QUERIES>(score, keys, queries);
+        }
         wgmma_commit();
         // The factors of the tile before have been read: dP takes their registers.
         wgmma_wait<1>();
         if (tile > from) ring.release(before, lane);
-        wgmma_fence();
-        multiply_tiles<D, QUERIES>(gradient, values, gradients);
+        if constexpr (Shape::KEEPS) {
+          copy_factors(value_factors, own_values, static_cast<uint32_t>(task.rows + tile) >> 31);
+          wgmma_fence();
+          multiply_tiles<D, QUERIES>(gradient, value_factors, gradients);
+        } else {
+          wgmma_fence();
+          multiply_tiles<D, QUERIES>(gradient, values, gradients);
+        }
         wgmma_commit();
         wgmma_wait<1>();
         pin_registers(score);
-        const int position = item.begin + tile * QUERIES;
-        if (!item.place.all_see(position, QUERIES, key, GROUP_ROWS)) {
+        const int position = task.begin + tile * QUERIES;
+        if (!place.all_see(position, QUERIES, key, GROUP_ROWS)) {
           keep_columns(
-              score,
-              [&](int row, int& first, int& last) { item.place.seeing(key + row, position, first, last); },
+              score, [&](int row, int& first, int& last) { place.seeing(key + row, position, first, last); },
               warp_row, lane);
         }
 #pragma unroll
@@ -171,6 +195,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
         }
         uint32_t gradient_factors[QUERIES / 16][4];
         pack_factors(gradient_factors, score);
+        if constexpr (Shape::KEEPS) {
+          copy_factors(key_factors, own_keys, static_cast<uint32_t>(task.rows + tile) >> 31);
+        }
         wgmma_fence();
         add_product<D, QUERIES>(dk, gradient_factors, queries);
         wgmma_commit();
@@ -180,12 +207,12 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       pin_registers(dk);
       pin_registers(dv);
       if (from < to) ring.release(before, lane);
-      skip(item.tiles - to);
+      skip(task.tiles - to);
     }
-    own_ring.release(own, lane);
+    if constexpr (!Shape::KEEPS) own_ring.release(own, lane);
 
-    const int64_t row = item.place.k_first + key, column = static_cast<int64_t>(item.kv_head) * D;
-    const int rows = item.rows - group * GROUP_ROWS;
+    const int64_t row = task.row + group * GROUP_ROWS, column = static_cast<int64_t>(task.kv_head) * D;
+    const int rows = task.rows - group * GROUP_ROWS;
     if (p.dk != nullptr) {
       const float scales[2] = {scale, scale};
       store_rows<D>(dk, scales, p.dk + row * p.dk_stride + column, p.dk_stride, rows, p.accumulate_dk,
@@ -224,9 +251,9 @@ void launch(const SoftmaxAttentionBackward<bfloat16>& p) {
 
 void cuda::key_gradients_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   if (p.shape.head_dim == 64) {
-    launch<KeyShape<64, 2, 64, 4, 2>>(p);
+    launch<KeyShape<64, 2, 64, 4, 2, true>>(p);
   } else {
-    launch<KeyShape<128, 2, 64, 3, 2>>(p);
+    launch<KeyShape<128, 2, 64, 3, 2, false>>(p);
   }
 }
 

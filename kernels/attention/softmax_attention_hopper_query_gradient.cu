@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/cuda_check.h"
-#include "kernels/attention/attention_hopper.cuh"
 #include "kernels/attention/attention_hopper.h"
+#include "kernels/attention/attention_hopper_work.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
@@ -19,8 +19,9 @@ struct QueryShape {
   static constexpr int TILE_BYTES = PanelTile<D, KEYS>::BYTES;
   static constexpr int KEY_PLACE = OWN_STAGES * OWN_BYTES, VALUE_PLACE = KEY_PLACE + STAGES * TILE_BYTES;
   static constexpr int BARRIER_PLACE = VALUE_PLACE + STAGES * TILE_BYTES;
-  static constexpr int ITEM_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 32 * STAGES;
-  static constexpr int BYTES = ITEM_PLACE + 4 * OWN_STAGES;
+  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * OWN_STAGES + 32 * STAGES;
+  static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(QueryTask)) * OWN_STAGES;
+  static_assert(TASK_PLACE % 16 == 0);
   static_assert(BYTES <= 227 * 1024);
 };
 
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const RingBarriers<Shape::OWN_STAGES> own_ring{own_tiles + Shape::BARRIER_PLACE};
   const RingBarriers<STAGES> key_ring{own_ring.first + own_ring.BYTES},
       value_ring{key_ring.first + key_ring.BYTES};
-  volatile int* const items = reinterpret_cast<int*>(memory + Shape::ITEM_PLACE);
+  QueryTask* const tasks = reinterpret_cast<QueryTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
     own_ring.init(WARPS), key_ring.init(WARPS), value_ring.init(WARPS);
     fence_barrier_init();
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       const QueryItem item(p, order, number, Shape::ROWS, KEYS);
       if (!item.exists()) continue;
       own_ring.wait_empty(own);
-      if (lane == 0) items[own.stage] = static_cast<int>(number);
+      if (lane == 0) tasks[own.stage] = item.task();
       copy_own_rows<D, GROUPS, 2>(own_tiles + own.stage * Shape::OWN_BYTES, own_rows,
                                   item.place.q_first + item.first, static_cast<int64_t>(item.head) * D,
                                   item.rows, own_ring.full(own), lane);
@@ -82,7 +83,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       }
     }
     own_ring.wait_empty(own);
-    if (lane == 0) items[own.stage] = -1, barrier_arrive(own_ring.full(own));
+    if (lane == 0) {
+      tasks[own.stage].rows = 0;
+      barrier_arrive(own_ring.full(own));
+    }
     return;
   }
 
@@ -92,24 +96,24 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   Place at;
   for (;; own.advance()) {
     own_ring.wait_full(own);
-    const int number = items[own.stage];
-    if (number < 0) break;
-    const QueryItem item(p, order, static_cast<unsigned>(number), Shape::ROWS, KEYS);
-    const int position = item.place.shift + item.first + group * GROUP_ROWS;  // of the group's first row
-    const int64_t row = item.place.q_first + item.first + group * GROUP_ROWS;
-    const int rows = item.rows - group * GROUP_ROWS;
+    const QueryTask task = tasks[own.stage];
+    if (task.rows == 0) break;
+    const AttentionPlace place(0, task.window);
+    const int position = task.position + group * GROUP_ROWS;  // of the group's first row
+    const int row = task.row + group * GROUP_ROWS;
+    const int rows = task.rows - group * GROUP_ROWS;
     float lse[2], delta[2];  // lse in base 2
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int r = warp_row + half * 8 + lane / 4;
-      const int64_t place = (row + r) * p.shape.heads + item.head;
-      lse[half] = r < rows ? p.lse[place] * kLog2E : 0.f;
-      delta[half] = r < rows ? p.delta[place] : 0.f;
+      const int64_t at_row = static_cast<int64_t>(row + r) * p.shape.heads + task.head;
+      lse[half] = r < rows ? p.lse[at_row] * kLog2E : 0.f;
+      delta[half] = r < rows ? p.delta[at_row] : 0.f;
     }
     const uint32_t queries = own_tiles + own.stage * Shape::OWN_BYTES + group * Shape::GROUP_BYTES;
     const uint32_t gradients = queries + GROUPS * Shape::GROUP_BYTES;
     int from, to;
-    item.seen_tiles(group, KEYS, from, to);
+    task.seen_tiles(group, KEYS, from, to);
     const auto skip = [&](int count) {
       Place values = at;
       skip_tiles(key_ring, at, value_ring, values, count, lane);
@@ -135,11 +139,10 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       wgmma_commit();
       wgmma_wait<1>();
       pin_registers(score);
-      const int key = item.begin + tile * KEYS;
-      if (!item.place.all_see(position, GROUP_ROWS, key, KEYS)) {
+      const int key = task.begin + tile * KEYS;
+      if (!place.all_see(position, GROUP_ROWS, key, KEYS)) {
         keep_columns(
-            score,
-            [&](int row, int& first, int& last) { item.place.seen_keys(position + row, key, first, last); },
+            score, [&](int row, int& first, int& last) { place.seen_keys(position + row, key, first, last); },
             warp_row, lane);
       }
 #pragma unroll
@@ -163,9 +166,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
     wgmma_wait<0>();
     pin_registers(dq);
     if (from < to) key_ring.release(before, lane);
-    skip(item.tiles - to);
+    skip(task.tiles - to);
     const float scales[2] = {scale, scale};
-    store_rows<D>(dq, scales, p.dq + row * p.dq_stride + static_cast<int64_t>(item.head) * D, p.dq_stride,
+    store_rows<D>(dq, scales, p.dq + row * p.dq_stride + static_cast<int64_t>(task.head) * D, p.dq_stride,
                   rows, p.accumulate_dq, warp_row, lane);
   }
 #endif
@@ -197,7 +200,7 @@ void cuda::query_gradient_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p)
   if (p.shape.head_dim == 64) {
     launch<QueryShape<64, 2, 128, 3, 2>>(p);
   } else {
-    launch<QueryShape<128, 2, 64, 4, 1>>(p);
+    launch<QueryShape<128, 2, 128, 2, 1>>(p);
   }
 }
 

@@ -69,6 +69,30 @@ __device__ __forceinline__ void copy_bulk_to_cluster(uint32_t shared, const void
       : "memory");
 }
 
+// Bulk copies of shared memory, bytes a multiple of 16, to global memory, or their floats added to those
+// there. In flight until they are committed as a group and waited for.
+__device__ __forceinline__ void store_bulk(void* global, uint32_t shared, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n" ::"l"(global), "r"(shared),
+               "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void add_bulk(float* global, uint32_t shared, int bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;\n" ::"l"(global),
+               "r"(shared), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void commit_bulk() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
+// All groups have read shared memory.
+__device__ __forceinline__ void wait_for_bulk_reads() {
+  asm volatile("cp.async.bulk.wait_group.read 0;\n" ::: "memory");
+}
+// All groups are done: this thread sees what they wrote.
+__device__ __forceinline__ void wait_for_bulk() {
+  asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory");
+}
+// Orders this thread's ordinary accesses and those of its bulk copies, in all memory.
+__device__ __forceinline__ void fence_bulk() { asm volatile("fence.proxy.async;\n" ::: "memory"); }
+
 __device__ __forceinline__ int block_of_cluster() {
   int block;
   asm("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(block));

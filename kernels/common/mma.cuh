@@ -43,6 +43,14 @@ __device__ __forceinline__ void load_matrix_x4_transposed(uint32_t (&r)[4], uint
                : "memory");
 }
 
+// The other way round: four 8 x 8 matrices of 16-bit elements from registers to rows, one row's address a
+// lane (sm_90).
+__device__ __forceinline__ void store_matrix_x4(uint32_t address, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(address), "r"(r[0]),
+               "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
 // Two floats as bfloat16, `low` in the lower half: the order of neighbours in memory.
 __device__ __forceinline__ uint32_t pack_bfloat16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);

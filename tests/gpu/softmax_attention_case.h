@@ -288,9 +288,10 @@ inline double check_close(const char* name, const std::vector<double>& actual,
   return relative;
 }
 
-// Whether calls of this kind are served by the kernels of sm_90a, which have a path beside them.
+// Whether calls of this kind are served by the kernels of sm_90a, of which gradients have a choice, beside
+// others.
 template <class T>
-bool has_two_paths(const AttentionCase& c) {
+bool has_hopper_paths(const AttentionCase& c) {
   return std::is_same_v<T, bfloat16> && (c.head_dim == 64 || c.head_dim == 128) &&
          kernels::cuda::has_hopper_attention();
 }
@@ -301,10 +302,13 @@ void check_attention(const AttentionCase& c) {
   INFO(c.describe());
   const AttentionInputs<T> in(c);
   const AttentionResults expected = expected_results(c, in);
-  const int paths = has_two_paths<T>(c) ? 2 : 1;
-  for (int path = 0; path < paths; ++path) {
-    kernels::allow_hopper_attention(path == 0);
-    const char* name = sizeof(T) == 4 ? "f32   " : path == 0 && paths == 2 ? "wgmma " : "mma   ";
+  const int paths = has_hopper_paths<T>(c) ? 3 : 1;
+  for (int path = 3 - paths; path < 3; ++path) {
+    kernels::allow_hopper_attention(path < 2, path == 0);
+    const char* const name = sizeof(T) == 4 ? "f32   "
+                             : path == 0    ? "wgmma1"
+                             : path == 1    ? "wgmma "
+                                            : "mma   ";
     INFO("path " << name);
     AttentionOnDevice<T> device(c, in);
     device.forward();

@@ -6,27 +6,53 @@ namespace {
 
 constexpr int kWarmUps = 5, kRuns = 25;
 
-// Milliseconds, the median.
-template <class Call>
-double median_time(Call&& call) {
-  cudaEvent_t start = nullptr, stop = nullptr;
-  SLUICE_CUDA_CHECK(cudaEventCreate(&start));
-  SLUICE_CUDA_CHECK(cudaEventCreate(&stop));
-  std::vector<float> times;
-  for (int run = -kWarmUps; run < kRuns; ++run) {
-    SLUICE_CUDA_CHECK(cudaEventRecord(start));
-    call();
-    SLUICE_CUDA_CHECK(cudaEventRecord(stop));
-    SLUICE_CUDA_CHECK(cudaEventSynchronize(stop));
-    float time = 0;
-    SLUICE_CUDA_CHECK(cudaEventElapsedTime(&time, start, stop));
-    if (run >= 0) times.push_back(time);
+// A stream to capture and to time on.
+class TimedStream {
+ public:
+  TimedStream() {
+    SLUICE_CUDA_CHECK(cudaStreamCreate(&stream_));
+    SLUICE_CUDA_CHECK(cudaEventCreate(&start_));
+    SLUICE_CUDA_CHECK(cudaEventCreate(&stop_));
   }
-  SLUICE_CUDA_CHECK(cudaEventDestroy(start));
-  SLUICE_CUDA_CHECK(cudaEventDestroy(stop));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
+  ~TimedStream() {
+    cudaEventDestroy(start_);
+    cudaEventDestroy(stop_);
+    cudaStreamDestroy(stream_);
+  }
+  TimedStream(const TimedStream&) = delete;
+  TimedStream& operator=(const TimedStream&) = delete;
+
+  cudaStream_t get() const { return stream_; }
+  // Milliseconds, the median of replays of a graph of the call.
+  template <class Call>
+  double median_time(Call&& call) const {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    call();
+    SLUICE_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
+    call();
+    SLUICE_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    SLUICE_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    std::vector<float> times;
+    for (int run = -kWarmUps; run < kRuns; ++run) {
+      SLUICE_CUDA_CHECK(cudaEventRecord(start_, stream_));
+      SLUICE_CUDA_CHECK(cudaGraphLaunch(executable, stream_));
+      SLUICE_CUDA_CHECK(cudaEventRecord(stop_, stream_));
+      SLUICE_CUDA_CHECK(cudaEventSynchronize(stop_));
+      float time = 0;
+      SLUICE_CUDA_CHECK(cudaEventElapsedTime(&time, start_, stop_));
+      if (run >= 0) times.push_back(time);
+    }
+    SLUICE_CUDA_CHECK(cudaGraphExecDestroy(executable));
+    SLUICE_CUDA_CHECK(cudaGraphDestroy(graph));
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t start_ = nullptr, stop_ = nullptr;
+};
 
 // Random values, the same million over and over: drawing all would take longer than all the runs.
 template <class T>
@@ -55,6 +81,7 @@ struct TimedAttention {
         q_elements(offsets.q.back() * q_columns),
         k_elements(offsets.k.back() * k_columns) {
     f.shape = offsets.shape(c, q_offsets.data(), k_offsets.data());
+    f.stream = b.stream = stream.get();
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.lse = lse.data();
     f.q_stride = f.o_stride = q_columns, f.k_stride = f.v_stride = k_columns;
     workspace = std::make_unique<DeviceArray<char>>(
@@ -70,18 +97,19 @@ struct TimedAttention {
   }
 
   double forward_time() {
-    return median_time([this] { kernels::cuda::softmax_attention_forward(f); });
+    return stream.median_time([this] { kernels::cuda::softmax_attention_forward(f); });
   }
   double backward_time() {
-    return median_time([this] { kernels::cuda::softmax_attention_backward(b); });
+    return stream.median_time([this] { kernels::cuda::softmax_attention_backward(b); });
   }
   double both_time() {
-    return median_time([this] {
+    return stream.median_time([this] {
       kernels::cuda::softmax_attention_forward(f);
       kernels::cuda::softmax_attention_backward(b);
     });
   }
 
+  TimedStream stream;
   AttentionOffsets offsets;
   DeviceArray<int64_t> q_offsets, k_offsets;
   int64_t q_columns, k_columns, q_elements, k_elements;
@@ -95,62 +123,65 @@ struct TimedAttention {
 };
 
 // Prints times, alone and together, and rates: of causal attention's 2 products forward and 5 backward, each
-// over half the scores. Then the same without the kernels of sm_90a.
+// over half the scores. Where all gradients come from one pass, then what forward and two passes take.
 template <class T>
 void print_times(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t length,
-                 double cudnn) {
+                 bool on_hopper = true) {
   AttentionCase c;
   c.lengths.assign(static_cast<size_t>(tokens / length), {length, length});
   c.heads = heads, c.kv_heads = kv_heads, c.head_dim = head_dim;
-  const int paths = has_two_paths<T>(c) ? 2 : 1;
-  for (int path = 0; path < paths; ++path) {
-    kernels::allow_hopper_attention(path == 0);
-    TimedAttention<T> timed(c);
-    const double forward = timed.forward_time();
-    T *const dq = timed.b.dq, *const dk = timed.b.dk, *const dv = timed.b.dv;
-    timed.b.dk = timed.b.dv = nullptr;
-    const double queries = timed.backward_time();
-    timed.b.dq = nullptr, timed.b.dk = dk, timed.b.dv = dv;
-    const double keys = timed.backward_time();
-    timed.b.dq = dq;
-    const double both = timed.both_time();
-    const double product =
-        static_cast<double>(tokens * length) * static_cast<double>(heads * head_dim) * 1e-9;
-    std::printf("%s %2d/%-2d x %-3d %6d  %7.3f (%3.0f)  %7.3f  %7.3f  %7.3f (%3.0f)",
-                sizeof(T) == 4            ? "f32  "
-                : path == 0 && paths == 2 ? "wgmma"
-                                          : "mma  ",
-                static_cast<int>(heads), static_cast<int>(kv_heads), static_cast<int>(head_dim),
-                static_cast<int>(length), forward, 2 * product / forward, queries, keys, both,
-                7 * product / both);
-    if (cudnn > 0) std::printf("  %.3f", cudnn);
-    std::printf("\n");
+  const bool hopper = on_hopper && has_hopper_paths<T>(c);
+  kernels::allow_hopper_attention(hopper);
+  TimedAttention<T> timed(c);
+  const double forward = timed.forward_time();
+  T *const dq = timed.b.dq, *const dk = timed.b.dk, *const dv = timed.b.dv;
+  timed.b.dk = timed.b.dv = nullptr;
+  const double queries = timed.backward_time();
+  timed.b.dq = nullptr, timed.b.dk = dk, timed.b.dv = dv;
+  const double keys = timed.backward_time();
+  timed.b.dq = dq;
+  const double both = timed.both_time();
+  const double product = static_cast<double>(tokens * length) * static_cast<double>(heads * head_dim) * 1e-9;
+  std::printf("%s %2d/%-2d x %-3d %6d  %7.3f (%3.0f)  %7.3f  %7.3f  %7.3f (%3.0f)",
+              sizeof(T) == 4 ? "f32  "
+              : hopper       ? "wgmma"
+                             : "mma  ",
+              static_cast<int>(heads), static_cast<int>(kv_heads), static_cast<int>(head_dim),
+              static_cast<int>(length), forward, 2 * product / forward, queries, keys, both,
+              7 * product / both);
+  if (hopper) {
+    kernels::allow_hopper_attention(true, false);
+    std::printf("  %7.3f", timed.both_time());
   }
+  std::printf("\n");
   kernels::allow_hopper_attention(true);
 }
 
-TEST_CASE("softmax attention: times of training at 16384 tokens", "[.time]") {
-  std::printf(
-      "heads x D  length  forward ms (TFLOP/s)  dq  dk, dv (delta in both)  forward and backward, and "
-      "cuDNN's "
-      "on the same kind of GPU\n");
-  for (const auto& [length, cudnn] : std::vector<std::pair<int64_t, double>>{
-           {1024, 0.470}, {2048, 0.730}, {4096, 1.250}, {8192, 2.295}, {16384, 4.420}}) {
-    print_times<bfloat16>(16384, 16, 16, 64, length, cudnn);
-  }
-  for (const auto& [length, cudnn] : std::vector<std::pair<int64_t, double>>{
-           {1024, 0.890}, {2048, 1.405}, {4096, 2.419}, {8192, 4.648}, {16384, 8.849}}) {
-    print_times<bfloat16>(16384, 32, 32, 64, length, cudnn);
+void print_times_of_training(bool on_hopper) {
+  std::printf("heads x D  length  forward ms (TFLOP/s)  dq  dk, dv (delta in both)  forward and backward%s\n",
+              on_hopper ? ", and with two passes backward" : "");
+  for (const int64_t heads : {16, 32}) {
+    for (const int64_t length : {1024, 2048, 4096, 8192, 16384}) {
+      print_times<bfloat16>(16384, heads, heads, 64, length, on_hopper);
+    }
   }
   for (const int64_t length : {2048, 4096, 8192, 16384}) {
-    print_times<bfloat16>(16384, 16, 16, 128, length, 0);
+    print_times<bfloat16>(16384, 16, 16, 128, length, on_hopper);
   }
-  print_times<bfloat16>(16384, 32, 4, 128, 4096, 0);
+  print_times<bfloat16>(16384, 32, 4, 128, 4096, on_hopper);
+}
+
+TEST_CASE("softmax attention: times of training at 16384 tokens", "[.time]") {
+  print_times_of_training(true);
+}
+
+TEST_CASE("softmax attention: the same without the kernels of sm_90a", "[.time]") {
+  print_times_of_training(false);
 }
 
 TEST_CASE("softmax attention: times of other kinds", "[.time]") {
-  print_times<bfloat16>(4096, 4, 4, 256, 2048, 0);
-  print_times<float>(4096, 16, 16, 64, 2048, 0);
+  print_times<bfloat16>(4096, 4, 4, 256, 2048);
+  print_times<float>(4096, 16, 16, 64, 2048);
 }
 
 TEST_CASE("softmax attention: times of decoding", "[.time]") {
