@@ -79,7 +79,7 @@ void run_fused(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinear
   walk.values = chunked.v, walk.hat = chunked.k_hat, walk.emit_hat = chunked.q_hat;
   walk.to = {p.o, p.o_stride};
   walk.start = {p.state_in, p.initial_state, nullptr}, walk.end = {p.state_out, nullptr, p.final_state};
-  walk_fused(chunked, walk, p.stream);
+  walk_fused(chunked, walk, nullptr, p.stream);
 }
 
 void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
@@ -94,12 +94,14 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   reverse.start = {p.state_out, p.d_final_state, nullptr},
   reverse.end = {p.state_in, nullptr, p.d_initial_state};
   reverse.start_factor = 1.0f / chunked.factor, reverse.end_factor = chunked.factor;
-  walk_fused(chunked, reverse, p.stream);
-  if (only_values) return;
+  if (only_values) return walk_fused(chunked, reverse, nullptr, p.stream);
   gla::FusedWalk forward = fused_walk_of(p, plan);
+  char* workspace = static_cast<char*>(p.workspace);
+  forward.segment_states = reinterpret_cast<float*>(workspace + plan.query_states);
+  forward.segment_decays = reinterpret_cast<float*>(workspace + plan.query_decays);
   forward.values = chunked.v, forward.hat = chunked.k_hat, forward.states = chunked.states;
   forward.start = {p.state_in, p.initial_state, nullptr}, forward.end = {p.state_out, nullptr, nullptr};
-  walk_fused(chunked, forward, p.stream);
+  walk_fused(chunked, reverse, &forward, p.stream);
   gradients_of_chunks(chunked, {p.dq, p.dq_stride}, {p.dk, p.dk_stride}, {p.dg, p.dg_stride}, p.stream);
   finish_head_gates(p, chunked);
 }

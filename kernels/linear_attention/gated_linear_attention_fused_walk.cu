@@ -16,18 +16,16 @@ constexpr int kLeastSegment = 8;       // chunks
 
 // One block a slot of segments, kv head and 128 values.
 template <int KEYS, WalkMode MODE>
-__global__ void __launch_bounds__(THREADS, 1)
-    fused_walk(const __grid_constant__ Chunked p, const __grid_constant__ FusedWalk w) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+__device__ __forceinline__ void walk_segment(const Chunked& p, const FusedWalk& w, unsigned index) {
   using Shape = WalkShape<KEYS, MODE>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const uint32_t stages = shared_address(memory), full = stages + Shape::STAGES * Shape::STAGE_BYTES;
   const uint32_t empty = full + 8 * Shape::STAGES;
   const int K = p.key_size, V = p.value_size;
   const unsigned tiles = (V + VALUES - 1) / VALUES;
-  const unsigned tile = blockIdx.x % tiles;
-  const int v0 = static_cast<int>(tile) * VALUES, head = static_cast<int>(blockIdx.x / tiles % p.kv_heads);
-  const int64_t slot = blockIdx.x / tiles / p.kv_heads;
+  const unsigned tile = index % tiles;
+  const int v0 = static_cast<int>(tile) * VALUES, head = static_cast<int>(index / tiles % p.kv_heads);
+  const int64_t slot = index / tiles / p.kv_heads;
   Segment segment;
   if (!segment_of_slot(segment, p, w.segment_chunks, slot)) return;
   const bool is_last = segment.index == (w.reverse ? 0 : segment.segments - 1);
@@ -195,6 +193,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     }
     wgmma_wait<0>();
     pin_registers(x);
+    __syncwarp();  // all lanes have read
     if (lane < cluster_blocks) barrier_arrive_at(empty + 8 * in_ring, lane);
   }
   if constexpr (MODE == WalkMode::kUpdate) {
@@ -213,36 +212,74 @@ __global__ void __launch_bounds__(THREADS, 1)
     }
   }
   sync_cluster();
-#endif
 }
 
 template <int KEYS, WalkMode MODE>
-void launch_mode(const Chunked& chunked, const FusedWalk& walk, Stream stream) {
+__global__ void __launch_bounds__(THREADS, 1)
+    fused_walk(const __grid_constant__ Chunked p, const __grid_constant__ FusedWalk w) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  walk_segment<KEYS, MODE>(p, w, blockIdx.x);
+#endif
+}
+
+struct WalkPair {
+  FusedWalk walks[2];
+  unsigned blocks;  // of each
+};
+
+// What segments leave of themselves, in two walks at a time: the last segment has nothing to do here, so that
+// one walk alone would leave up to half of the multiprocessors unused.
+template <int KEYS>
+__global__ void __launch_bounds__(THREADS, 1)
+    fused_updates(const __grid_constant__ Chunked p, const __grid_constant__ WalkPair pair) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  const bool second = blockIdx.x >= pair.blocks;
+  walk_segment<KEYS, WalkMode::kUpdate>(p, pair.walks[second], blockIdx.x - second * pair.blocks);
+#endif
+}
+
+template <int KEYS, WalkMode MODE, class Walks>
+void launch_blocks(void (*kernel)(Chunked, Walks), const Chunked& chunked, const Walks& walks, int64_t slots,
+                   Stream stream) {
   using Shape = WalkShape<KEYS, MODE>;
   static const cudaError_t allowed =
-      cudaFuncSetAttribute(fused_walk<KEYS, MODE>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::BYTES);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::BYTES);
   SLUICE_CUDA_CHECK(allowed);
   const int64_t tiles = (chunked.value_size + VALUES - 1) / VALUES;
   cudaLaunchAttribute cluster = {};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {tiles % 2 == 0 ? 2u : 1u, 1, 1};
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(walk.slots * chunked.kv_heads * tiles));
+  config.gridDim = dim3(static_cast<unsigned>(slots * chunked.kv_heads * tiles));
   config.blockDim = dim3(THREADS), config.dynamicSmemBytes = Shape::BYTES, config.stream = stream;
   config.attrs = &cluster, config.numAttrs = 1;
-  SLUICE_CUDA_CHECK(cudaLaunchKernelEx(&config, fused_walk<KEYS, MODE>, chunked, walk));
+  SLUICE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, chunked, walks));
   SLUICE_CHECK_LAUNCH("gated_linear_attention fused walk");
 }
 
+template <int KEYS, WalkMode MODE>
+void launch_mode(const Chunked& chunked, const FusedWalk& walk, Stream stream) {
+  launch_blocks<KEYS, MODE>(fused_walk<KEYS, MODE>, chunked, walk, walk.slots, stream);
+}
+
 template <int KEYS>
-void launch_walk(const Chunked& chunked, const FusedWalk& walk, Stream stream) {
-  if (walk.slots > chunked.sequences) launch_mode<KEYS, WalkMode::kUpdate>(chunked, walk, stream);
-  if (walk.reverse) {
-    launch_mode<KEYS, WalkMode::kValues>(chunked, walk, stream);
-  } else if (walk.to.data != nullptr) {
-    launch_mode<KEYS, WalkMode::kOutput>(chunked, walk, stream);
-  } else {
-    launch_mode<KEYS, WalkMode::kStates>(chunked, walk, stream);
+void launch_walk(const Chunked& chunked, const FusedWalk& walk, const FusedWalk* second, Stream stream) {
+  if (walk.slots > chunked.sequences && second != nullptr) {
+    const int64_t tiles = (chunked.value_size + VALUES - 1) / VALUES;
+    const WalkPair pair = {{walk, *second}, static_cast<unsigned>(walk.slots * chunked.kv_heads * tiles)};
+    launch_blocks<KEYS, WalkMode::kUpdate>(fused_updates<KEYS>, chunked, pair, 2 * walk.slots, stream);
+  } else if (walk.slots > chunked.sequences) {
+    launch_mode<KEYS, WalkMode::kUpdate>(chunked, walk, stream);
+  }
+  for (const FusedWalk* w : {&walk, second}) {
+    if (w == nullptr) continue;
+    if (w->reverse) {
+      launch_mode<KEYS, WalkMode::kValues>(chunked, *w, stream);
+    } else if (w->to.data != nullptr) {
+      launch_mode<KEYS, WalkMode::kOutput>(chunked, *w, stream);
+    } else {
+      launch_mode<KEYS, WalkMode::kStates>(chunked, *w, stream);
+    }
   }
 }
 
@@ -274,15 +311,15 @@ Segmentation segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, i
   return s;
 }
 
-void walk_fused(const Chunked& chunked, const FusedWalk& walk, Stream stream) {
+void walk_fused(const Chunked& chunked, const FusedWalk& walk, const FusedWalk* second, Stream stream) {
   if (chunked.sequences == 0) return;
   const int64_t keys = padded_keys(chunked.key_size);
   if (keys == 64) {
-    launch_walk<64>(chunked, walk, stream);
+    launch_walk<64>(chunked, walk, second, stream);
   } else if (keys == 128) {
-    launch_walk<128>(chunked, walk, stream);
+    launch_walk<128>(chunked, walk, second, stream);
   } else {
-    launch_walk<256>(chunked, walk, stream);
+    launch_walk<256>(chunked, walk, second, stream);
   }
 }
 

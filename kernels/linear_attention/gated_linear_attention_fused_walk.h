@@ -38,7 +38,8 @@ Segmentation segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, i
 
 // Whether this build has the kernels and the current device runs them.
 bool has_fused_walk();
-// One walk: forward emits o, and without `to` stores the states; in reverse, dv and states.
-void walk_fused(const Chunked& chunked, const FusedWalk& walk, Stream stream);
+// One walk: forward emits o, and without `to` stores the states; in reverse, dv and states. Then the second,
+// if there is one: of the same segments, whose states it leaves elsewhere.
+void walk_fused(const Chunked& chunked, const FusedWalk& walk, const FusedWalk* second, Stream stream);
 
 }  // namespace sluice::kernels::gla

@@ -88,6 +88,10 @@ void place_chunks(const Params& p, bool backward, bool fused, GatedLinearAttenti
     plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
     plan.segment_states = parts.next(segments.state_elements, 4);
     plan.segment_decays = parts.next(segments.decay_elements, 4);
+    if (backward) {
+      plan.query_states = parts.next(segments.state_elements, 4);
+      plan.query_decays = parts.next(segments.decay_elements, 4);
+    }
   }
   if (backward) {
     if (p.heads != p.kv_heads) plan.d_scores = parts.next(q_chunks * gla::CHUNK * gla::CHUNK, 4);

@@ -24,7 +24,8 @@ struct GatedLinearAttentionPlan {
   int64_t segment_chunks = 0, segment_slots = 0;
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
   int64_t head_gate_parts = 0;         // where heads decay as a whole and their gates want gradients
-  // Fused, by heads: what backward's walks leave of segments, beside segment_states and segment_decays.
+  // Fused: what backward's walks for dq and dk leave of segments, beside segment_states and segment_decays;
+  // one walk for both, by channels.
   int64_t query_states = 0, query_decays = 0, key_states = 0, key_decays = 0;
   int64_t bytes = 0;
 
