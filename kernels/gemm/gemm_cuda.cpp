@@ -186,7 +186,7 @@ void gemm(const GemmParams<T, Output>& params) {
   }
   const Output* added = p.addend != nullptr ? p.addend : p.c;
   const accumulate_t<T> beta = p.addend != nullptr ? 1 : p.beta;
-  if (poisons_products && added == p.c && beta == 0) {
+  if (poisons_products && (added != p.c || beta == 0)) {
     SLUICE_CUDA_CHECK(cudaMemset2DAsync(p.c, static_cast<size_t>(p.c_stride * output_bytes), 0xff,
                                         static_cast<size_t>(p.n * output_bytes), static_cast<size_t>(p.m),
                                         p.stream));

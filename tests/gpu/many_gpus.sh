@@ -147,10 +147,10 @@ compare() { # NAME REFERENCE TOLERANCE [STEPS]
 }
 
 check_equal() {
-  local dtype limit first again shard
+  local dtype tolerance first again shard
   for dtype in float32 bfloat16; do
-    limit=1e-5
-    [ "$dtype" = float32 ] || limit=5e-3
+    tolerance=1e-5
+    [ "$dtype" = float32 ] || tolerance=5e-3
     small "$dtype-1" 1 --set "train.dtype=$dtype"
     small "$dtype-$ranks" "$ranks" --set "train.dtype=$dtype"
     small "$dtype-$ranks-zero" "$ranks" --set "train.dtype=$dtype" --set parallel.zero=1 --set parallel.check_weights_every=10
