@@ -157,17 +157,17 @@ check_equal() {
     small "$dtype-$ranks-shared" "$ranks" --set "train.dtype=$dtype" --set "parallel.sequence=$ranks"
     small "$dtype-1-attention" 1 --set "train.dtype=$dtype" --set "model=$attention"
     small "$dtype-$ranks-attention" "$ranks" --set "train.dtype=$dtype" --set "model=$attention" --set "parallel.sequence=$ranks"
-    compare "$dtype-$ranks-attention" "$dtype-1-attention" "$limit"
-    compare "$dtype-$ranks" "$dtype-1" "$limit"
-    compare "$dtype-$ranks-shared" "$dtype-1" "$limit"
-    compare "$dtype-$ranks-zero" "$dtype-1" "$limit"
+    compare "$dtype-$ranks-attention" "$dtype-1-attention" "$tolerance"
+    compare "$dtype-$ranks" "$dtype-1" "$tolerance"
+    compare "$dtype-$ranks-shared" "$dtype-1" "$tolerance"
+    compare "$dtype-$ranks-zero" "$dtype-1" "$tolerance"
   done
   # Stopped in the middle, and again by two ways: as many processes, and one that has no share of anything.
   SLUICE_FAULT=term@10 small_stopped "bfloat16-$ranks-zero-again" --set train.dtype=bfloat16 --set parallel.zero=1
   cp -r "$work/bfloat16-$ranks-zero-again" "$work/bfloat16-$ranks-zero-then-1"
   go_on "bfloat16-$ranks-zero-again" "$ranks" 0 --set train.dtype=bfloat16 --set parallel.zero=1
   go_on "bfloat16-$ranks-zero-then-1" 1 0 --set train.dtype=bfloat16
-  compare "bfloat16-$ranks-zero-then-1" bfloat16-1 "$limit"
+  compare "bfloat16-$ranks-zero-then-1" bfloat16-1 "$tolerance"
   first=$(sha256sum <"$work/bfloat16-$ranks-zero/log.jsonl")
   again=$(sha256sum <"$work/bfloat16-$ranks-zero-again/log.jsonl")
   for shard in "$work/bfloat16-$ranks-zero"/checkpoints/step_00000030/{model,trainer/optimizer-*}.safetensors; do
