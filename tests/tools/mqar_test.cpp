@@ -10,6 +10,7 @@
 #include "data/token_files.h"
 #include "data/token_formats.h"
 #include "support/catch.h"
+#include "support/child_process.h"
 #include "support/temporary_directory.h"
 #include "tools/mqar/task.h"
 
@@ -164,4 +165,41 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
       fmt::format("mqar plot --results {0}/results.jsonl --svg {0}/mqar.svg", place), directory.path());
   CHECK(bad.exit_code == 3);
   CHECK_THAT(bad.errors, test::contains("line 3"));
+}
+
+TEST_CASE("scripts/mqar climbs its ladder, and does nothing twice") {
+  const test::TemporaryDirectory directory;
+  const auto run = [&](const std::string& pairs, std::string& output) {
+    std::vector<std::string> command = {SLUICE_SOURCE_DIR "/scripts/mqar"};
+    for (const char* argument : {"--build",        SLUICE_BINARY_DIR,
+                                 "--mixers",       "gla_conv",
+                                 "--widths",       "32",
+                                 "--steps",        "3",
+                                 "--batch",        "2",
+                                 "--ladder",       "16:2",
+                                 "--ladder-steps", "2",
+                                 "--length",       "32",
+                                 "--vocabulary",   "32",
+                                 "--train",        "40",
+                                 "--test",         "20"})
+      command.emplace_back(argument);
+    command.insert(command.end(), {"--pairs", pairs, "--dir", directory.path().string(), "--", "--set",
+                                   "train.device=cpu", "--set", "model.intermediate_size=64"});
+    test::ChildProcess process(command);
+    output = process.read_all();
+    return process.wait();
+  };
+  std::string first, again, other;
+  const int code = run("4", first);
+  INFO(first);
+  REQUIRE(code == 0);
+  CHECK_THAT(first, test::contains("rate default, 2 pairs in 16 tokens"));
+  CHECK_THAT(first, test::contains("2 steps of 64 tokens"));  // of each rung as many tokens as of the task
+  CHECK_THAT(first, test::contains("3 steps of 64 tokens"));
+  CHECK_THAT(first, test::contains("gla_conv       width    32"));
+  CHECK(fs::exists(directory / "mqar.svg"));
+  REQUIRE(run("4", again) == 0);
+  CHECK_THAT(again, !test::contains("steps of"));
+  CHECK(run("3", other) == 2);
+  CHECK_THAT(other, test::contains("holds the task --length 32 --pairs 4"));
 }
