@@ -16,9 +16,9 @@ namespace sluice::kernels {
 template <class T>
 struct PartDecayParams {
   int64_t slots = 0, channels = 0;
-  int64_t longest = 0;   // tokens between a slot's begin and end, at most
-  const T* g = nullptr;  // [N, channels] log decays, or null: no decay
-  int64_t g_stride = 0;
+  int64_t longest = 0;               // tokens between a slot's begin and end, at most
+  const T* g = nullptr;              // [N, channels] log decays, or null: no decay
+  int64_t g_stride = 0;              // 0: one row for all tokens
   const int64_t* begin = nullptr;    // [slots]: tokens [begin, end) are the last sequence of the slot's row
   const int64_t* end = nullptr;      // [slots]
   const int64_t* passes = nullptr;   // [slots]: 1 when that sequence goes on from the slot's state, else 0

@@ -195,13 +195,9 @@ void backward(const Saved& saved, BackwardContext& context) {
 StateFold fold_of(const Sizes& sizes, const Variable& g, const Tensor& constant_g, DType state_dtype,
                   Device device, const SequenceLayout& layout) {
   const bool by_channels = sizes.decay == DecayKind::kChannels || sizes.decay == DecayKind::kNone;
-  Tensor gates = g.defined() ? g.value() : Tensor();
-  if (constant_g.defined()) {
-    const Tensor row = constant_g.to(Device::kCpu).view(Shape{1, sizes.kv_heads});
-    const Tensor rows = Tensor::empty(Shape{sizes.tokens, sizes.kv_heads}, row.dtype(), Device::kCpu);
-    for (int64_t t = 0; t < sizes.tokens; ++t) rows.narrow(0, t, 1).copy_from(row);
-    gates = rows.to(device);
-  }
+  const Tensor gates = constant_g.defined() ? constant_g.view(Shape{1, sizes.kv_heads})
+                       : g.defined()        ? g.value()
+                                            : Tensor();
   return StateFold(gates, by_channels ? sizes.kv_heads * sizes.key_size : sizes.kv_heads, state_dtype, device,
                    layout);
 }

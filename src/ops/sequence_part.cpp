@@ -65,7 +65,7 @@ StateFold::StateFold(const Tensor& g, int64_t channels, DType state_dtype, Devic
     kernels::PartDecayParams<T> p;
     p.slots = layout.slots, p.channels = channels;
     p.longest = layout.longest();
-    p.g = data_or_null<T>(g), p.g_stride = g.defined() ? g.row_stride() : 0;
+    p.g = data_or_null<T>(g), p.g_stride = g.defined() && g.size(0) > 1 ? g.row_stride() : 0;
     p.begin = indices.row_begin.on(device), p.end = indices.row_end.on(device);
     p.passes = indices.row_passes.on(device);
     p.decay = decay_.data<kernels::accumulate_t<T>>();

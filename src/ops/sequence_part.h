@@ -37,7 +37,8 @@ Variable inputs_before_part(const Variable& x, int64_t reach, const SequenceLayo
 // starts from. The same with gradients at the part's start gives the gradient of the state at its end.
 class StateFold {
  public:
-  // g [N, channels]: log decays of each token, or undefined for none; rows of a slot are its channels.
+  // g [N, channels]: log decays of each token, [1, channels] those of every token, or undefined for none;
+  // rows of a slot are its channels.
   StateFold(const Tensor& g, int64_t channels, DType state_dtype, Device device,
             const SequenceLayout& layout);
 
