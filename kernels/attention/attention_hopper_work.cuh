@@ -45,6 +45,13 @@ struct QueryTask {
   }
 };
 
+// The sequence and head of an item.
+__device__ __forceinline__ int pair_of(const AttentionOrder& order, unsigned number) {
+  int pair, rank;
+  order.locate(number, pair, rank);
+  return pair;
+}
+
 // What the copying warp itself needs to know of them.
 struct QueryItem {
   template <class Params>
@@ -59,11 +66,6 @@ struct QueryItem {
     rows = min(tile_rows, place.queries - first);
     begin = place.first_key(place.shift + first) / tile_keys * tile_keys;
     tiles = (place.shift + first + rows - begin + tile_keys - 1) / tile_keys;
-  }
-  __device__ __forceinline__ static int pair_of(const AttentionOrder& order, unsigned number) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    return pair;
   }
   __device__ __forceinline__ bool exists() const { return rows > 0; }
   __device__ __forceinline__ QueryTask task() const {
@@ -110,11 +112,6 @@ struct KeyItem {
     end = place.last_position(first + rows - 1);
     tiles = begin < end ? (end - begin + tile_queries - 1) / tile_queries : 0;
   }
-  __device__ __forceinline__ static int pair_of(const AttentionOrder& order, unsigned number) {
-    int pair, rank;
-    order.locate(number, pair, rank);
-    return pair;
-  }
   __device__ __forceinline__ bool exists() const { return rows > 0; }
   __device__ __forceinline__ KeyTask task() const {
     return {rows, static_cast<int>(place.k_first) + first, kv_head, first, place.keys, place.window, begin,
@@ -126,5 +123,18 @@ struct KeyItem {
   int first, rows;        // keys
   int begin, end, tiles;  // positions of one head's queries
 };
+
+// Probabilities of a group's keys become dS^T = P^T (dP^T - delta). delta: of the thread's first queries; it
+// has two of every eight.
+template <int COUNT>
+__device__ __forceinline__ void score_gradients_of_keys(float (&score)[COUNT], const float (&gradient)[COUNT],
+                                                        const float* delta) {
+#pragma unroll
+  for (int t = 0; t < COUNT / 4; ++t) {
+    const float2 d = *reinterpret_cast<const float2*>(delta + 8 * t);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) score[4 * t + e] *= gradient[4 * t + e] - (e % 2 == 0 ? d.x : d.y);
+  }
+}
 
 }  // namespace sluice::kernels

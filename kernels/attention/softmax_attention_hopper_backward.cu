@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         if (!item.exists()) continue;
         own_ring.wait_empty(own);
         if (lane == 0) {
-          const int sequence = KeyItem::pair_of(order, number) / static_cast<int>(p.shape.kv_heads);
+          const int sequence = pair_of(order, number) / static_cast<int>(p.shape.kv_heads);
           given[own.stage].keys = item.task();
           given[own.stage].first_tile =
               sequence * query_sums.tiles + (item.begin - item.place.shift) / QUERIES;
@@ -288,12 +288,7 @@ __global__ void __launch_bounds__(THREADS, 1)
       wgmma_commit();
       wgmma_wait<1>();
       pin_registers(gradient);
-#pragma unroll
-      for (int t = 0; t < QUERIES / 8; ++t) {
-        const float2 d = *reinterpret_cast<const float2*>(lse + QUERIES + 8 * t);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) score[4 * t + e] *= gradient[4 * t + e] - (e % 2 == 0 ? d.x : d.y);
-      }
+      score_gradients_of_keys(score, gradient, lse + QUERIES);
       uint32_t gradient_factors[QUERIES / 16][4];
       pack_factors(gradient_factors, score);
       score_ring.wait_empty(score_place);

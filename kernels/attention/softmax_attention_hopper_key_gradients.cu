@@ -187,12 +187,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
         wgmma_commit();
         wgmma_wait<1>();
         pin_registers(gradient);
-#pragma unroll
-        for (int t = 0; t < QUERIES / 8; ++t) {
-          const float2 d = *reinterpret_cast<const float2*>(lse + QUERIES + 8 * t);
-#pragma unroll
-          for (int e = 0; e < 4; ++e) score[4 * t + e] *= gradient[4 * t + e] - (e % 2 == 0 ? d.x : d.y);
-        }
+        score_gradients_of_keys(score, gradient, lse + QUERIES);
         uint32_t gradient_factors[QUERIES / 16][4];
         pack_factors(gradient_factors, score);
         if constexpr (Shape::KEEPS) {

@@ -83,14 +83,24 @@ __device__ __forceinline__ void visit_tile(float (&sums)[2][4][4], int row0, int
   }
 }
 
-// sums += scores factors, or scores^T factors, of the part of the scores that is not zero.
-__device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* scores, const float* factors,
-                                           bool transposed, int row0, int column0) {
-  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
-  const int row_step = transposed ? 1 : SCORES_ROW, k_step = transposed ? SCORES_ROW : 1;
-  const int k_first = transposed ? row0 : 0, k_end = transposed ? CHUNK : row0 + 32;
-#pragma unroll 2
-  for (int k = k_first; k < k_end; k += 8) {
+// sums += scores factors, or scores^T factors, eight tokens at a time.
+struct InsideProducts {
+  const float *scores, *factors;
+  int row0, column0, group, pair, row_step, k_step;
+
+  __device__ __forceinline__ InsideProducts(const float* scores, const float* factors, bool transposed,
+                                            int row0, int column0)
+      : scores(scores),
+        factors(factors),
+        row0(row0),
+        column0(column0),
+        group((threadIdx.x & 31) >> 2),
+        pair(threadIdx.x & 3),
+        row_step(transposed ? 1 : SCORES_ROW),
+        k_step(transposed ? SCORES_ROW : 1) {}
+
+  // Of tokens k to k + 7.
+  __device__ __forceinline__ void add(float (&sums)[2][4][4], int k) const {
     uint32_t a[2][4];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
@@ -106,6 +116,17 @@ __device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* 
       for (int m = 0; m < 2; ++m) mma_m16n8k8(sums[m][t], a[m], b0, b1);
     }
   }
+};
+
+// Of the part of the scores that is not zero.
+__device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* scores, const float* factors,
+                                           bool transposed, int row0, int column0) {
+  const InsideProducts products(scores, factors, transposed, row0, column0);
+  const int k_first = transposed ? row0 : 0, k_end = transposed ? CHUNK : row0 + 32;
+#pragma unroll 2
+  for (int k = k_first; k < k_end; k += 8) {
+    products.add(sums, k);
+  }
 }
 
 // The same with middles of segments. Sums stand at the middle of the segment they have come to, from the
@@ -113,11 +134,10 @@ __device__ __forceinline__ void add_inside(float (&sums)[2][4][4], const float* 
 __device__ __forceinline__ void add_inside_by_segments(float (&sums)[2][4][4], const float* scores,
                                                        const float* factors, const int* middles,
                                                        bool transposed, int row0, int column0) {
-  const int lane = threadIdx.x & 31, group = lane >> 2, pair = lane & 3;
-  const int row_step = transposed ? 1 : SCORES_ROW, k_step = transposed ? SCORES_ROW : 1;
+  const InsideProducts products(scores, factors, transposed, row0, column0);
   const int first_segment = row0 / SEGMENT_ROWS;  // of four
   const int turns = transposed ? SEGMENTS - first_segment : first_segment + 4;
-  middles += column0 + 2 * pair;
+  middles += column0 + 2 * products.pair;
 #pragma unroll 1
   for (int turn = 0; turn < turns; ++turn) {
     const int segment = transposed ? SEGMENTS - 1 - turn : turn, k = segment * SEGMENT_ROWS;
@@ -136,20 +156,7 @@ __device__ __forceinline__ void add_inside_by_segments(float (&sums)[2][4][4], c
         }
       }
     }
-    uint32_t a[2][4];
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      const float* at = scores + (row0 + 16 * m + group) * row_step + (k + pair) * k_step;
-      a[m][0] = __float_as_uint(at[0]), a[m][1] = __float_as_uint(at[8 * row_step]);
-      a[m][2] = __float_as_uint(at[4 * k_step]), a[m][3] = __float_as_uint(at[8 * row_step + 4 * k_step]);
-    }
-#pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      const float* at = factors + (k + pair) * ROW + column0 + 8 * t + group;
-      const uint32_t b0 = __float_as_uint(at[0]), b1 = __float_as_uint(at[4 * ROW]);
-#pragma unroll
-      for (int m = 0; m < 2; ++m) mma_m16n8k8(sums[m][t], a[m], b0, b1);
-    }
+    products.add(sums, k);
   }
 }
 
