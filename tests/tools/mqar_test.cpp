@@ -169,7 +169,8 @@ TEST_CASE("mqar generate, train, mqar score and mqar plot make a model that reca
 
 TEST_CASE("scripts/mqar climbs its ladder, and does nothing twice") {
   const test::TemporaryDirectory directory;
-  const auto run = [&](const std::string& pairs, std::string& output) {
+  const auto run = [&](const std::string& pairs, const std::string& rates, const std::string& jobs,
+                       std::string& output) {
     std::vector<std::string> command = {SLUICE_SOURCE_DIR "/scripts/mqar"};
     for (const char* argument : {"--build",        SLUICE_BINARY_DIR,
                                  "--mixers",       "gla_conv",
@@ -183,23 +184,32 @@ TEST_CASE("scripts/mqar climbs its ladder, and does nothing twice") {
                                  "--train",        "40",
                                  "--test",         "20"})
       command.emplace_back(argument);
-    command.insert(command.end(), {"--pairs", pairs, "--dir", directory.path().string(), "--", "--set",
-                                   "train.device=cpu", "--set", "model.intermediate_size=64"});
+    command.insert(command.end(),
+                   {"--pairs", pairs, "--rates", rates, "--jobs", jobs, "--dir", directory.path().string(),
+                    "--", "--set", "train.device=cpu", "--set", "model.intermediate_size=64"});
     test::ChildProcess process(command);
     output = process.read_all();
     return process.wait();
   };
-  std::string first, again, other;
-  const int code = run("4", first);
+  std::string first, again, more, other;
+  const int code = run("4", "1e-2", "1", first);
   INFO(first);
   REQUIRE(code == 0);
-  CHECK_THAT(first, test::contains("rate default, 2 pairs in 16 tokens"));
+  CHECK_THAT(first, test::contains("rate 1e-2, 2 pairs in 16 tokens"));
   CHECK_THAT(first, test::contains("2 steps of 64 tokens"));  // of each rung as many tokens as of the task
   CHECK_THAT(first, test::contains("3 steps of 64 tokens"));
   CHECK_THAT(first, test::contains("gla_conv       width    32"));
   CHECK(fs::exists(directory / "mqar.svg"));
-  REQUIRE(run("4", again) == 0);
+  REQUIRE(run("4", "1e-2", "1", again) == 0);
   CHECK_THAT(again, !test::contains("steps of"));
-  CHECK(run("3", other) == 2);
+  // Side by side; one that fails ends the script.
+  CHECK(run("4", "1e-2,nonsense,2e-2,3e-2", "2", more) == 1);
+  CHECK_THAT(more, test::contains("a run failed"));
+  CHECK_THAT(read_text_file(directory / "gla_conv_32_nonsense.txt", ErrorKind::kData),
+             test::contains("optimizer.lr"));
+  REQUIRE(run("4", "1e-2,2e-2,3e-2", "2", more) == 0);
+  CHECK(fs::exists(directory / "gla_conv_32_2e-2/score.json"));
+  CHECK(fs::exists(directory / "gla_conv_32_3e-2/score.json"));
+  CHECK(run("3", "1e-2", "1", other) == 2);
   CHECK_THAT(other, test::contains("holds the task --length 32 --pairs 4"));
 }
