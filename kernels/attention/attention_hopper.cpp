@@ -10,7 +10,8 @@
 namespace sluice::kernels {
 namespace {
 
-bool hopper_allowed = true, one_pass = true;
+bool hopper_allowed = true;
+GradientPasses passes_wanted = GradientPasses::kByShape;
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
@@ -30,10 +31,10 @@ Encode encode_function() {
 
 }  // namespace
 
-void allow_hopper_attention(bool allowed, bool in_one_pass) {
-  hopper_allowed = allowed, one_pass = in_one_pass;
+void allow_hopper_attention(bool allowed, GradientPasses passes) {
+  hopper_allowed = allowed, passes_wanted = passes;
 }
-bool cuda::one_pass_allowed() { return one_pass; }
+GradientPasses cuda::gradient_passes() { return passes_wanted; }
 
 bool cuda::has_hopper_attention() {
 #ifdef SLUICE_SM90A

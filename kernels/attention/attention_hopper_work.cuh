@@ -13,14 +13,13 @@ class Tickets {
   __device__ __forceinline__ unsigned first() const { return blockIdx.x; }
   // Drawn when the one before was: the answer takes a while.
   __device__ __forceinline__ unsigned next() { return gridDim.x + drawn(); }
-  // All items by drawing, the first too: whoever has one knows that blocks that run have those before it.
+
+ private:
   __device__ __forceinline__ unsigned drawn() {
     const unsigned item = __shfl_sync(~0u, drawn_, 0);
     draw();
     return item;
   }
-
- private:
   __device__ __forceinline__ void draw() {
     if (lane_ == 0) drawn_ = atomicAdd(counter_, 1u);
   }
@@ -28,6 +27,15 @@ class Tickets {
   int lane_;
   unsigned drawn_ = 0;
 };
+
+// The next item of a kernel whose blocks wait for one another in the order of items: drawn when its block is
+// about to begin it, as those before it were. One drawn ahead would wait for the end of another, and all
+// after it with it.
+__device__ __forceinline__ unsigned draw_item(unsigned* counter, int lane) {
+  unsigned item = 0;
+  if (lane == 0) item = atomicAdd(counter, 1u);
+  return __shfl_sync(~0u, item, 0);
+}
 
 // Some queries of a head and the keys they see, as the copying warp tells the others.
 struct QueryTask {

@@ -7,76 +7,11 @@
 
 #include "core/cuda_check.h"
 #include "kernels/attention/attention_hopper.h"
-#include "kernels/attention/attention_hopper_work.cuh"
+#include "kernels/attention/softmax_attention_hopper_backward.cuh"
 #include "kernels/common/multiprocessors.h"
 
 namespace sluice::kernels {
 namespace {
-
-constexpr int GROUPS = 2, QUERIES = 64, ROWS = GROUP_ROWS * GROUPS;
-constexpr int THREADS = GROUP_THREADS * (GROUPS + 1);
-
-struct PassTask {
-  KeyTask keys;
-  int first_tile;  // of one head's queries, in the workspace
-  int unused[3];
-};
-
-template <int D_, int STAGES_, int OWN_STAGES_, int ADDERS_, bool KEEPS_>
-struct PassShape {
-  static constexpr int D = D_, STAGES = STAGES_, OWN_STAGES = OWN_STAGES_;
-  // Warps that add to dq, tiles in turns, each with a place of its own: a sum takes longer to arrive than a
-  // tile of head size 64 to multiply.
-  static constexpr int ADDERS = ADDERS_;
-  // Whether own rows are kept in registers, too. At D 128 the sums leave no room for them.
-  static constexpr bool KEEPS = KEEPS_;
-  static_assert(!KEEPS || D == 64);
-  // Own keys, then own values. A stage: queries, dO.
-  static constexpr int GROUP_BYTES = PanelTile<D, GROUP_ROWS>::BYTES, OWN_BYTES = 2 * GROUPS * GROUP_BYTES;
-  static constexpr int TILE_BYTES = PanelTile<D, QUERIES>::BYTES, STAGE_BYTES = 2 * TILE_BYTES;
-  static constexpr int STAGE_PLACE = OWN_STAGES * OWN_BYTES;
-  // dS^T of all own keys.
-  static constexpr int SCORE_PLACE = STAGE_PLACE + STAGES * STAGE_BYTES;
-  static constexpr int SCORE_BYTES = PanelTile<QUERIES, GROUP_ROWS>::BYTES;  // a group's
-  // What own keys add to a tile of dq: 16 bytes of each thread of the groups, and again.
-  static constexpr int SUM_PLACE = SCORE_PLACE + GROUPS * SCORE_BYTES;
-  static constexpr int SUMS = QUERIES * D, SUM_BYTES = SUMS * static_cast<int>(sizeof(float));
-  // lse and delta of each stage's queries.
-  static constexpr int STATISTIC_PLACE = SUM_PLACE + ADDERS * SUM_BYTES, STATISTIC_BYTES = 8 * QUERIES;
-  static constexpr int BARRIER_PLACE = STATISTIC_PLACE + STAGES * STATISTIC_BYTES;
-  static constexpr int TASK_PLACE = BARRIER_PLACE + 16 * (STAGES + OWN_STAGES + 1 + ADDERS);
-  static constexpr int BYTES = TASK_PLACE + static_cast<int>(sizeof(PassTask)) * OWN_STAGES;
-  static_assert(SCORE_PLACE % 1024 == 0 && SUM_PLACE % 16 == 0 && TASK_PLACE % 16 == 0);
-  static_assert(BYTES <= 227 * 1024);
-};
-
-// Tiles of dq in float, of which each sequence has as many as the longest.
-struct GradientTiles {
-  explicit GradientTiles(const AttentionShape& s)
-      : a_sequence(divide_up(s.longest_q, QUERIES)),
-        all(s.sequences * a_sequence * s.heads),
-        tile_bytes(QUERIES * s.head_dim * static_cast<int64_t>(sizeof(float))) {}
-  int64_t turn_bytes() const { return divide_up(all * static_cast<int64_t>(sizeof(unsigned)), 256) * 256; }
-  // In the workspace: tickets, whose turn it is at each tile, the tiles.
-  int64_t bytes() const { return 256 + turn_bytes() + all * tile_bytes; }
-  unsigned* turns(void* workspace) const {
-    return reinterpret_cast<unsigned*>(static_cast<char*>(workspace) + 256);
-  }
-  float* sums(void* workspace) const {
-    return reinterpret_cast<float*>(static_cast<char*>(workspace) + 256 + turn_bytes());
-  }
-
-  int64_t a_sequence, all, tile_bytes;
-};
-
-struct PassMaps {
-  CUtensorMap q, k, v, d_o;
-};
-struct QuerySums {
-  unsigned* turns;
-  float* sums;
-  int tiles;  // of one head of a sequence
-};
 
 // c = a b: c [64, D / 2], a [128, 64] contracted along its rows; b half of the columns of the groups' own
 // rows, contracted along these.
@@ -104,12 +39,13 @@ __global__ void __launch_bounds__(THREADS, 1)
   const uint32_t scores = own_tiles + Shape::SCORE_PLACE, sums = own_tiles + Shape::SUM_PLACE;
   const uint32_t statistics = own_tiles + Shape::STATISTIC_PLACE;
   const RingBarriers<STAGES> ring{own_tiles + Shape::BARRIER_PLACE};
-  const RingBarriers<Shape::OWN_STAGES> own_ring{ring.first + ring.BYTES};
-  const RingBarriers<1> score_ring{own_ring.first + own_ring.BYTES};
+  const RingBarriers<Shape::OWN_STAGES> own_ring{ring.first + ring.BYTES};  // keys, and the item
+  const RingBarriers<Shape::OWN_STAGES> value_ring{own_ring.first + own_ring.BYTES};
+  const RingBarriers<1> score_ring{value_ring.first + value_ring.BYTES};
   const RingBarriers<Shape::ADDERS> sum_ring{score_ring.first + score_ring.BYTES};
   PassTask* const given = reinterpret_cast<PassTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
-    ring.init(WARPS, 32), own_ring.init(WARPS + Shape::ADDERS);
+    ring.init(WARPS, 32), own_ring.init(WARPS + Shape::ADDERS), value_ring.init(WARPS);
     score_ring.init(WARPS, WARPS - 1), sum_ring.init(1, WARPS - 1);
     fence_barrier_init();
   }
@@ -119,29 +55,39 @@ __global__ void __launch_bounds__(THREADS, 1)
   const int heads_of_key = static_cast<int>(p.shape.heads / p.shape.kv_heads);
   Place at;
   RingPlace<Shape::OWN_STAGES> own;
+  RingPlace<Shape::TASKS> item_place;
   RingPlace<Shape::ADDERS> sum_place;
 
   if (group < 0) {
     give_back_registers<COPY_REGISTERS<GROUPS>>();
     const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
     if (warp == 0) {
-      const MappedRows own_rows[2] = {{&maps.k, p.k, p.k_stride}, {&maps.v, p.v, p.v_stride}};
+      const MappedRows own_keys[1] = {{&maps.k, p.k, p.k_stride}},
+                       own_values[1] = {{&maps.v, p.v, p.v_stride}};
       const MappedRows passing[2] = {{&maps.q, p.q, p.q_stride}, {&maps.d_o, p.d_o, p.d_o_stride}};
-      Tickets tickets(static_cast<unsigned*>(p.workspace), lane);
-      for (unsigned number = tickets.drawn(); number < order.blocks(); number = tickets.drawn()) {
+      const auto draw = [&] { return draw_item(static_cast<unsigned*>(p.workspace), lane); };
+      for (unsigned number = draw(); number < order.blocks(); number = draw()) {
         const KeyItem item(p, order, number, ROWS, QUERIES);
         if (!item.exists()) continue;
-        own_ring.wait_empty(own);
-        if (lane == 0) {
-          const int sequence = pair_of(order, number) / static_cast<int>(p.shape.kv_heads);
-          given[own.stage].keys = item.task();
-          given[own.stage].first_tile =
-              sequence * query_sums.tiles + (item.begin - item.place.shift) / QUERIES;
-        }
-        copy_own_rows<D, GROUPS, 2>(own_tiles + own.stage * Shape::OWN_BYTES, own_rows,
-                                    item.place.k_first + item.first, static_cast<int64_t>(item.kv_head) * D,
-                                    item.rows, own_ring.full(own), lane);
-        own.advance();
+        const auto copy_own = [&] {
+          const uint32_t keys = own_tiles + own.stage * Shape::OWN_BYTES, values = keys + Shape::KEY_BYTES;
+          const int64_t row = item.place.k_first + item.first,
+                        column = static_cast<int64_t>(item.kv_head) * D;
+          value_ring.wait_empty(own);
+          copy_own_rows<D, GROUPS, 1>(values, own_values, row, column, item.rows, value_ring.full(own), lane);
+          own_ring.wait_empty(own);
+          if (lane == 0) {
+            const int sequence = pair_of(order, number) / static_cast<int>(p.shape.kv_heads);
+            given[item_place.stage].keys = item.task();
+            given[item_place.stage].first_tile =
+                sequence * query_sums.tiles + (item.begin - item.place.shift) / QUERIES;
+          }
+          copy_own_rows<D, GROUPS, 1>(keys, own_keys, row, column, item.rows, own_ring.full(own), lane);
+          own.advance(), item_place.advance();
+        };
+        // The first tiles' places are free before the last item's rows are read for the last time.
+        int ahead = min(STAGES - 1, heads_of_key * item.tiles);
+        if (ahead == 0) copy_own();
         for (int head = item.kv_head * heads_of_key; head < (item.kv_head + 1) * heads_of_key; ++head) {
           for (int tile = item.tiles - 1; tile >= 0; --tile, at.advance()) {
             const int query = item.begin + tile * QUERIES - item.place.shift;
@@ -159,20 +105,21 @@ __global__ void __launch_bounds__(THREADS, 1)
             arrive_after_copies(ring.full(at));
             copy_tiles<D, QUERIES, 2>(stages + at.stage * Shape::STAGE_BYTES, passing, row,
                                       static_cast<int64_t>(head) * D, left, ring.full(at), lane);
+            if (--ahead == 0) copy_own();
           }
         }
       }
       own_ring.wait_empty(own);
       if (lane == 0) {
-        given[own.stage].keys.rows = 0;
+        given[item_place.stage].keys.rows = 0;
         barrier_arrive(own_ring.full(own));
       }
     } else if (warp <= Shape::ADDERS && lane == 0) {
       // Blocks add to a tile of dq in the order of their keys: one sum, whoever is first. Those before were
       // drawn before, by blocks that run, and are ahead at every tile, so that one rarely waits.
-      for (;; own.advance()) {
+      for (;; own.advance(), item_place.advance()) {
         own_ring.wait_full(own);
-        const PassTask task = given[own.stage];
+        const PassTask task = given[item_place.stage];
         if (task.keys.rows == 0) break;
         barrier_arrive(own_ring.empty(own));
         const AttentionPlace place(task.keys.keys, task.keys.window);
@@ -215,14 +162,14 @@ __global__ void __launch_bounds__(THREADS, 1)
   const float scale = static_cast<float>(p.shape.scale), factor = scale * kLog2E;
   const uint32_t my_sums = sums + (static_cast<int>(threadIdx.x) - GROUP_THREADS) * 16;
   RingPlace<1> score_place;
-  for (;; own.advance()) {
+  for (;; own.advance(), item_place.advance()) {
     own_ring.wait_full(own);
-    const KeyTask task = given[own.stage].keys;
+    const KeyTask task = given[item_place.stage].keys;
     if (task.rows == 0) break;
     const AttentionPlace place(task.keys, task.window);
     const int key = task.key + group * GROUP_ROWS;  // position of the group's first row
     const uint32_t all_keys = own_tiles + own.stage * Shape::OWN_BYTES;
-    const uint32_t keys = all_keys + group * GROUP_BYTES, values = keys + GROUPS * GROUP_BYTES;
+    const uint32_t keys = all_keys + group * GROUP_BYTES, values = keys + Shape::KEY_BYTES;
     // The columns of dQ that are this group's.
     const uint32_t half_keys = all_keys + group * (D == 64 ? 64 : PanelTile<D, GROUP_ROWS>::PANEL_BYTES);
 
@@ -232,7 +179,9 @@ __global__ void __launch_bounds__(THREADS, 1)
     uint32_t own_keys[D / 16][4], own_values[D / 16][4], key_factors[D / 16][4], value_factors[D / 16][4];
     if constexpr (Shape::KEEPS) {
       load_factors<D>(own_keys, keys, warp_row, lane);
+      value_ring.wait_full(own);
       load_factors<D>(own_values, values, warp_row, lane);
+      value_ring.release(own, lane);
       copy_factors(key_factors, own_keys, 0);
     }
     Place before = at;  // the tile that dV and dK are still being multiplied by
@@ -259,6 +208,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         wgmma_fence();
         multiply_tiles<D, QUERIES>(gradient, value_factors, gradients);
       } else {
+        if (left == tiles) value_ring.wait_full(own);
         wgmma_fence();
         multiply_tiles<D, QUERIES>(gradient, values, gradients);
       }
@@ -288,6 +238,7 @@ __global__ void __launch_bounds__(THREADS, 1)
       wgmma_commit();
       wgmma_wait<1>();
       pin_registers(gradient);
+      if (!Shape::KEEPS && left == 1) value_ring.release(own, lane);
       score_gradients_of_keys(score, gradient, lse + QUERIES);
       uint32_t gradient_factors[QUERIES / 16][4];
       pack_factors(gradient_factors, score);
@@ -310,6 +261,7 @@ __global__ void __launch_bounds__(THREADS, 1)
       sum_ring.wait_empty(sum_place);
       wgmma_wait<1>();
       pin_registers(dq);
+      if (left == 1) own_ring.release(own, lane);
       score_ring.release(score_place, lane);
       score_place.advance();
 #pragma unroll
@@ -326,10 +278,14 @@ __global__ void __launch_bounds__(THREADS, 1)
     wgmma_wait<0>();
     pin_registers(dk);
     pin_registers(dv);
-    if (tiles > 0) ring.release(before, lane);
+    if (tiles > 0) {
+      ring.release(before, lane);
+    } else {
+      if constexpr (!Shape::KEEPS) value_ring.wait_full(own), value_ring.release(own, lane);
+      own_ring.release(own, lane);
+    }
     // Read again rather than kept in registers.
-    const KeyTask done = given[own.stage].keys;
-    own_ring.release(own, lane);
+    const KeyTask done = given[item_place.stage].keys;
     const int64_t row = done.row + group * GROUP_ROWS, column = static_cast<int64_t>(done.kv_head) * D;
     const int rows = done.rows - group * GROUP_ROWS;
     if (p.dk != nullptr) {
@@ -402,11 +358,20 @@ void launch(const SoftmaxAttentionBackward<bfloat16>& p) {
   SLUICE_CHECK_LAUNCH("softmax_attention_query_gradient on sm_90a");
 }
 
+// Few tiles an item: two passes over head size 64 need no sums in memory and are as fast, or faster.
+bool prefers_one_pass(const AttentionShape& s) {
+  constexpr int64_t kFewKeys = 2048;
+  if (cuda::gradient_passes() != GradientPasses::kByShape)
+    return cuda::gradient_passes() == GradientPasses::kOne;
+  const int64_t reach = s.window > 0 ? std::min(s.window, s.longest_k) : s.longest_k;
+  return s.head_dim != 64 || reach > kFewKeys;
+}
+
 }  // namespace
 
 int64_t cuda::gradients_workspace_on_hopper(const SoftmaxAttentionBackward<bfloat16>& p) {
   constexpr int64_t kMostBytes = int64_t{512} << 20;
-  if (!one_pass_allowed() || p.dq == nullptr || (p.dk == nullptr && p.dv == nullptr)) return 0;
+  if (p.dq == nullptr || (p.dk == nullptr && p.dv == nullptr) || !prefers_one_pass(p.shape)) return 0;
   const int64_t bytes = GradientTiles(p.shape).bytes();
   return bytes <= kMostBytes ? bytes : 0;
 }

@@ -304,7 +304,8 @@ void check_attention(const AttentionCase& c) {
   const AttentionResults expected = expected_results(c, in);
   const int paths = has_hopper_paths<T>(c) ? 3 : 1;
   for (int path = 3 - paths; path < 3; ++path) {
-    kernels::allow_hopper_attention(path < 2, path == 0);
+    kernels::allow_hopper_attention(
+        path < 2, path == 0 ? kernels::GradientPasses::kOne : kernels::GradientPasses::kTwo);
     const char* const name = sizeof(T) == 4 ? "f32   "
                              : path == 0    ? "wgmma1"
                              : path == 1    ? "wgmma "
