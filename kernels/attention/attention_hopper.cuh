@@ -43,12 +43,13 @@ struct RingBarriers {
   static constexpr int BYTES = 16 * STAGES;
   uint32_t first;
 
-  // extra: arrivals at `full` beside the copying warp's one.
-  __device__ __forceinline__ void init(int warps, int extra = 0) const {
+  // Arrivals at each `full` and at each `empty`: of warps, and of single threads beside them.
+  __device__ __forceinline__ void init(int full_warps, int empty_warps, int full_threads = 0,
+                                       int empty_threads = 0) const {
 #pragma unroll
     for (int i = 0; i < STAGES; ++i) {
-      barrier_init(first + 8 * i, 1 + extra);
-      barrier_init(first + 8 * (STAGES + i), warps);
+      barrier_init(first + 8 * i, full_warps * ARRIVALS_OF_WARP + full_threads);
+      barrier_init(first + 8 * (STAGES + i), empty_warps * ARRIVALS_OF_WARP + empty_threads);
     }
   }
   __device__ __forceinline__ uint32_t full(const RingPlace<STAGES>& at) const { return first + 8 * at.stage; }
@@ -63,8 +64,7 @@ struct RingBarriers {
   }
   // By all lanes of a warp whose reads are over.
   __device__ __forceinline__ void release(const RingPlace<STAGES>& at, int lane) const {
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty(at));
+    barrier_arrive_of_warp(empty(at), lane);
   }
 };
 
@@ -140,12 +140,12 @@ __device__ __forceinline__ void copy_tiles(uint32_t tile, const MappedRows (&fro
       for (int i = 0; i < COUNT; ++i)
         copy_whole_tile<D, ROWS>(tile + i * BYTES, from[i], row, column, barrier);
     }
+    barrier_arrive_beside(barrier, lane);
   } else {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i)
       copy_part_of_tile<D, ROWS>(tile + i * BYTES, from[i], row, column, rows, lane);
-    __syncwarp();
-    if (lane == 0) barrier_arrive(barrier);
+    barrier_arrive_of_warp(barrier, lane);
   }
   __syncwarp();
 }
@@ -183,6 +183,7 @@ __device__ __forceinline__ void copy_own_rows(uint32_t tile, const MappedRows (&
       }
     }
   }
+  barrier_arrive_beside(barrier, lane);
   __syncwarp();
 }
 

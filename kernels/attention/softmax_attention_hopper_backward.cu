@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(THREADS, 1)
   const RingBarriers<Shape::ADDERS> sum_ring{score_ring.first + score_ring.BYTES};
   PassTask* const given = reinterpret_cast<PassTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
-    ring.init(WARPS, 32), own_ring.init(WARPS + Shape::ADDERS), value_ring.init(WARPS);
-    score_ring.init(WARPS, WARPS - 1), sum_ring.init(1, WARPS - 1);
+    ring.init(1, WARPS, 32), own_ring.init(1, WARPS, 0, Shape::ADDERS), value_ring.init(1, WARPS);
+    score_ring.init(WARPS, WARPS), sum_ring.init(WARPS, 0, 0, 1);
     fence_barrier_init();
   }
   __syncthreads();
@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         given[item_place.stage].keys.rows = 0;
         barrier_arrive(own_ring.full(own));
       }
+      barrier_arrive_beside(own_ring.full(own), lane);
     } else if (warp <= Shape::ADDERS && lane == 0) {
       // Blocks add to a tile of dq in the order of their keys: one sum, whoever is first. Those before were
       // drawn before, by blocks that run, and are ahead at every tile, so that one rarely waits.
@@ -245,8 +246,7 @@ __global__ void __launch_bounds__(THREADS, 1)
       score_ring.wait_empty(score_place);
       store_factors<QUERIES>(scores + group * Shape::SCORE_BYTES, gradient_factors, warp_row, lane);
       fence_shared_for_tensor_cores();
-      __syncwarp();
-      if (lane == 0) barrier_arrive(score_ring.full(score_place));
+      barrier_arrive_of_warp(score_ring.full(score_place), lane);
       if constexpr (Shape::KEEPS)
         copy_factors(key_factors, own_keys, static_cast<uint32_t>(task.rows + left) >> 31);
       score_ring.wait_full(score_place);
@@ -270,8 +270,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                      dq[4 * i], dq[4 * i + 1], dq[4 * i + 2], dq[4 * i + 3]);
       }
       fence_shared_for_tensor_cores();
-      __syncwarp();
-      if (lane == 0) barrier_arrive(sum_ring.full(sum_place));
+      barrier_arrive_of_warp(sum_ring.full(sum_place), lane);
       sum_place.advance();
       before = at;
     }

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
   const RingBarriers<STAGES> ring{own_ring.first + own_ring.BYTES};
   KeyTask* const tasks = reinterpret_cast<KeyTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
-    own_ring.init(WARPS), ring.init(WARPS, 32);
+    own_ring.init(1, WARPS), ring.init(1, WARPS, 32);
     fence_barrier_init();
   }
   __syncthreads();
@@ -102,6 +102,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       tasks[own.stage].rows = 0;
       barrier_arrive(own_ring.full(own));
     }
+    barrier_arrive_beside(own_ring.full(own), lane);
     return;
   }
 

@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       value_ring{key_ring.first + key_ring.BYTES};
   QueryTask* const tasks = reinterpret_cast<QueryTask*>(memory + Shape::TASK_PLACE);
   if (threadIdx.x == 0) {
-    own_ring.init(WARPS), key_ring.init(WARPS), value_ring.init(WARPS);
+    own_ring.init(1, WARPS), key_ring.init(1, WARPS), value_ring.init(1, WARPS);
     fence_barrier_init();
   }
   __syncthreads();
@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1)
       tasks[own.stage].rows = 0;
       barrier_arrive(own_ring.full(own));
     }
+    barrier_arrive_beside(own_ring.full(own), lane);
     return;
   }
 

@@ -16,6 +16,22 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
+// Arrivals of a warp that hands something over: of one lane for all. compute-sanitizer's racecheck (2025.3)
+// follows lane by lane and takes the others' accesses for races; in a build for it they all arrive.
+#ifdef SLUICE_RACECHECK
+inline constexpr int ARRIVALS_OF_WARP = 32;
+#else
+inline constexpr int ARRIVALS_OF_WARP = 1;
+#endif
+// By all lanes of a warp that have written, or have read.
+__device__ __forceinline__ void barrier_arrive_of_warp(uint32_t barrier, int lane) {
+  __syncwarp();
+  if (ARRIVALS_OF_WARP > 1 || lane == 0) barrier_arrive(barrier);
+}
+// By the other lanes of a warp whose first one arrives for bytes, or for what it alone has written.
+__device__ __forceinline__ void barrier_arrive_beside(uint32_t barrier, int lane) {
+  if (ARRIVALS_OF_WARP > 1 && lane != 0) barrier_arrive(barrier);
+}
 // Arrives, and makes the phase wait for as many bytes of copies too.
 __device__ __forceinline__ void barrier_arrive_for_bytes(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes)
@@ -31,6 +47,15 @@ __device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, int block) {
       "}\n" ::"r"(barrier),
       "r"(block)
       : "memory");
+}
+// As barrier_arrive_of_warp, at the barriers of all blocks of the cluster.
+__device__ __forceinline__ void barrier_arrive_of_warp_at_all(uint32_t barrier, int blocks, int lane) {
+  __syncwarp();
+  if constexpr (ARRIVALS_OF_WARP > 1) {
+    for (int block = 0; block < blocks; ++block) barrier_arrive_at(barrier, block);
+  } else if (lane < blocks) {
+    barrier_arrive_at(barrier, lane);
+  }
 }
 // Waits until the phase of that parity has ended; a fresh barrier counts as past parity 1.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {

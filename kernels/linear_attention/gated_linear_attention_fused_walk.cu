@@ -33,8 +33,8 @@ __device__ __forceinline__ void walk_segment(const Chunked& p, const FusedWalk& 
   const int block = block_of_cluster(), cluster_blocks = blocks_of_cluster();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shape::STAGES; ++i) {
-      barrier_init(full + 8 * i, PRODUCERS / 32 + 1);
-      barrier_init(empty + 8 * i, CONSUMERS / 32 * cluster_blocks);
+      barrier_init(full + 8 * i, PRODUCERS / 32 * ARRIVALS_OF_WARP + 1);
+      barrier_init(empty + 8 * i, CONSUMERS / 32 * ARRIVALS_OF_WARP * cluster_blocks);
     }
     fence_barrier_init();
   }
@@ -48,8 +48,7 @@ __device__ __forceinline__ void walk_segment(const Chunked& p, const FusedWalk& 
         w.values.data + segment.first_token * w.values.stride + static_cast<int64_t>(head) * V + v0;
     const auto signal = [&](int step) {
       fence_shared_for_tensor_cores();
-      __syncwarp();
-      if (lane == 0) barrier_arrive(full + 8 * (step % Shape::STAGES));
+      barrier_arrive_of_warp(full + 8 * (step % Shape::STAGES), lane);
     };
     for (int step = 0; step < segment.chunks; ++step) {
       const int stage = step % Shape::STAGES;
@@ -193,8 +192,7 @@ __device__ __forceinline__ void walk_segment(const Chunked& p, const FusedWalk& 
     }
     wgmma_wait<0>();
     pin_registers(x);
-    __syncwarp();  // all lanes have read
-    if (lane < cluster_blocks) barrier_arrive_at(empty + 8 * in_ring, lane);
+    barrier_arrive_of_warp_at_all(empty + 8 * in_ring, cluster_blocks, lane);
   }
   if constexpr (MODE == WalkMode::kUpdate) {
     float4* end = fragments_of(slot);

@@ -218,7 +218,8 @@ __device__ __forceinline__ void exchange_halves(float (&sums)[CHUNK / 4], const 
   }
   const uint32_t arrived = barriers + ((step & 1) * EXCHANGE_WARPS + threadIdx.x / 32 - PRODUCERS / 32) * 8;
   __syncwarp();
-  if ((threadIdx.x & 31) == 0) barrier_release_at(address_in_block(arrived, part ^ 1));
+  if (ARRIVALS_OF_WARP > 1 || (threadIdx.x & 31) == 0)
+    barrier_release_at(address_in_block(arrived, part ^ 1));
   barrier_acquire(arrived, step / 2 & 1);
 #pragma unroll
   for (int i = 0; i < CHUNK / 4; i += 4) {

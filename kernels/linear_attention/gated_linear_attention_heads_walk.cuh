@@ -37,11 +37,11 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
   if (!Shape::EMITS && is_last) return;
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
-      barrier_init(full + 8 * i, PRODUCERS / 32);
-      barrier_init(empty + 8 * i, CONSUMERS / 32);
+      barrier_init(full + 8 * i, PRODUCERS / 32 * ARRIVALS_OF_WARP);
+      barrier_init(empty + 8 * i, CONSUMERS / 32 * ARRIVALS_OF_WARP);
     }
     if constexpr (Shape::EXCHANGE_BYTES > 0) {
-      for (int i = 0; i < 2 * EXCHANGE_WARPS; ++i) barrier_init(arrived + 8 * i, 1);
+      for (int i = 0; i < 2 * EXCHANGE_WARPS; ++i) barrier_init(arrived + 8 * i, ARRIVALS_OF_WARP);
     }
     fence_barrier_init();
   }
@@ -113,8 +113,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
       } else {
         decay *= power_of_two(sums.total);
       }
-      __syncwarp();
-      if (lane == 0) barrier_arrive(full + 8 * in_ring);
+      barrier_arrive_of_warp(full + 8 * in_ring, lane);
     };
     constexpr int LAG = STAGES - 2;
     for (int step = 0; step < segment.chunks; ++step) {
@@ -259,8 +258,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     }
     wgmma_wait<0>();
     pin_registers(x);
-    __syncwarp();  // other lanes, too, have read their factors and W
-    if (lane == 0) barrier_arrive(empty + 8 * in_ring);
+    barrier_arrive_of_warp(empty + 8 * in_ring, lane);
   }
   if constexpr (!Shape::EMITS) {
     float4* end = fragments_of(slot);
