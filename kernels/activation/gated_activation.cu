@@ -54,13 +54,14 @@ struct Backward {
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
-    float dgate[N], dup[N];
+    float dgate[N], dup[N], y[N];
     with_activation<T>(p.activation, [&](auto function) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gate = loaded.gate[i], dy = loaded.dy[i];
         const float gate_gradient = dy * loaded.up[i] * function.slope(gate);
-        const float up_gradient = dy * function.value(gate);
+        const float value = function.value(gate), up_gradient = dy * value;
+        y[i] = value * loaded.up[i];
         dgate[i] = p.accumulate ? loaded.dgate[i] + gate_gradient : gate_gradient;
         dup[i] = p.accumulate ? loaded.dup[i] + up_gradient : up_gradient;
       }
@@ -68,6 +69,7 @@ struct Backward {
     T* to = p.dgate_up + row * p.dgate_up_stride + column;
     Pack<T, N>::of(dgate).store(to);
     Pack<T, N>::of(dup).store(to + p.columns);
+    if (p.y != nullptr) Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);
   }
 };
 
@@ -88,7 +90,8 @@ void gated_activation_backward(const GatedActivationBackward<T>& p) {
   constexpr int N = PACK<T>;
   const bool packable = can_pack<N>(p.gate_up, p.gate_up_stride, p.columns) &&
                         can_pack<N>(p.dy, p.dy_stride, p.columns) &&
-                        can_pack<N>(p.dgate_up, p.dgate_up_stride, p.columns);
+                        can_pack<N>(p.dgate_up, p.dgate_up_stride, p.columns) &&
+                        (p.y == nullptr || can_pack<N>(p.y, p.y_stride, p.columns));
   launch_rows<T>(Backward<T>{p}, p.rows, p.columns, packable, p.stream, "gated_activation_backward");
 }
 

@@ -30,6 +30,9 @@ struct GatedActivationBackward {
   T* dgate_up = nullptr;  // [rows, 2 * columns], row stride dgate_up_stride
   int64_t dgate_up_stride = 0;
   bool accumulate = false;  // dgate_up += instead of =
+  // The forward pass's result once more, with its bits, or null. May be dy's own memory, of its stride.
+  T* y = nullptr;  // [rows, columns], row stride y_stride
+  int64_t y_stride = 0;
   Stream stream = nullptr;
 };
 

@@ -1,7 +1,5 @@
 #include "nn/gated_mlp.h"
 
-#include "ops/gated_activation.h"
-
 namespace sluice::nn {
 
 GatedMlp::GatedMlp(int64_t hidden_size, int64_t intermediate_size)
@@ -11,7 +9,9 @@ GatedMlp::GatedMlp(int64_t hidden_size, int64_t intermediate_size)
   add_child("", down_);
 }
 
-Branch GatedMlp::forward(const Variable& x) const { return down_.branch(ops::swiglu(gate_up_.forward(x))); }
+Branch GatedMlp::forward(const Variable& x) const {
+  return down_.branch({gate_up_.forward(x), ops::Activation::kSilu});
+}
 
 double GatedMlp::flops_per_token() const {
   return 2.0 * static_cast<double>(gate_up_.in() * gate_up_.out() + down_.in() * down_.out());

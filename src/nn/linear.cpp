@@ -30,7 +30,7 @@ Variable Linear::forward(const Variable& x) const {
   return ops::linear(x, weight_->variable(), bias_ != nullptr ? bias_->variable() : Variable());
 }
 
-Branch Linear::branch(const Variable& x) const {
+Branch Linear::branch(const ops::ProductInput& x) const {
   SLUICE_ASSERT(bias_ == nullptr);
   return {x, weight_->variable()};
 }

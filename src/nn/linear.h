@@ -20,7 +20,7 @@ class Linear : public Module {
 
   Variable forward(const Variable& x) const;                     // [..., in] -> [..., sum of widths]
   std::vector<Variable> forward_split(const Variable& x) const;  // one view a projection
-  Branch branch(const Variable& x) const;                        // forward(x) to come; without bias
+  Branch branch(const ops::ProductInput& x) const;               // forward(x) to come; without bias
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
 

@@ -1,11 +1,13 @@
 #include "nn/residual_stream.h"
 
+#include "ops/gated_activation.h"
 #include "ops/linear.h"
-#include "ops/residual.h"
 
 namespace sluice::nn {
 
-Variable Branch::product() const { return ops::linear(input, weight); }
+Variable Branch::product() const {
+  return ops::linear(input.gate ? ops::gated_activation(input.tensor, *input.gate) : input.tensor, weight);
+}
 
 ResidualStream ResidualStream::settled() const {
   if (!branch.defined()) return *this;

@@ -85,6 +85,14 @@ void check_gated(Activation activation, const Case& c) {
   kernels::cpu::gated_activation_backward(expected);
   kernels::cuda::gated_activation_backward(actual);
   dgate_up.check("dgate_up");
+  // Once more with the result, in the place of dy: the bits of the forward pass.
+  Matrix<T> in_place(c.rows, c.columns, c.layout, 2),
+      again(c.rows, 2 * c.columns, c.layout, 3, c.accumulate ? 1 : 0);
+  actual.dy = actual.y = in_place.device(), actual.dy_stride = actual.y_stride = in_place.stride();
+  actual.dgate_up = again.device(), actual.dgate_up_stride = again.stride();
+  kernels::cuda::gated_activation_backward(actual);
+  CHECK(in_place.device_rows() == y.device_rows());
+  CHECK(again.device_rows() == dgate_up.device_rows());
 }
 
 template <class T>

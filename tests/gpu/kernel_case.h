@@ -97,6 +97,16 @@ class Matrix {
   double* host() { return host_.data() + offset_; }
   T* device() const { return device_.data() + offset_; }
   std::vector<double> device_values() const { return device_.to_doubles(); }
+  // Without what lies between the rows.
+  std::vector<double> device_rows() const {
+    const std::vector<double> all = device_values();
+    std::vector<double> rows;
+    for (int64_t row = 0; row < rows_; ++row) {
+      const auto begin = all.begin() + offset_ + row * stride_;
+      rows.insert(rows.end(), begin, begin + columns_);
+    }
+    return rows;
+  }
   double& at(int64_t row, int64_t column) { return host()[row * stride_ + column]; }
   // After changes through at().
   void copy_to_device() const {

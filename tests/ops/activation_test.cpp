@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "ops/elementwise.h"
 #include "ops/gated_activation.h"
+#include "ops/gated_activation_parts.h"
 #include "ops/split_columns.h"
 #include "support/catch.h"
 #include "support/compare.h"
@@ -159,6 +160,23 @@ TEST_CASE("swiglu: f32 against f64") {
   CHECK_CLOSE(ops::swiglu(Variable(x.to(DType::kF32))).value(), ops::swiglu(Variable(x)).value(), 2e-7, 1e-6);
   CHECK_CLOSE(test::gradients_of(swiglu, {x.to(DType::kF32)}, {dy.to(DType::kF32)})[0],
               test::gradients_of(swiglu, {x}, {dy})[0], 3e-7, 1e-6);
+}
+
+TEST_CASE("the gradient of a gated activation leaves its result, too, if it must in the place of dy") {
+  const Tensor wide = random_normal({65, 2 * 37 + 3}, DType::kF32, 1);
+  const Tensor gate_up = wide.narrow(1, 3, 2 * 37), dy = random_normal({65, 37}, DType::kF32, 2);
+  const Tensor expected = ops::activate_gated(gate_up, Activation::kSilu);
+  const Tensor dgate_up = Tensor::empty(gate_up.shape(), DType::kF32, Device::kCpu),
+               without = dgate_up.clone();
+  ops::gated_activation_gradient(gate_up, Activation::kSilu, dy, {without, false});
+  const Tensor y = Tensor::empty(dy.shape(), DType::kF32, Device::kCpu);
+  ops::gated_activation_gradient(gate_up, Activation::kSilu, dy, {dgate_up, false}, y);
+  CHECK_CLOSE(y, expected, 0, 0);
+  CHECK_CLOSE(dgate_up, without, 0, 0);
+  const Tensor in_place = dy.clone();
+  ops::gated_activation_gradient(gate_up, Activation::kSilu, in_place, {dgate_up, false}, in_place);
+  CHECK_CLOSE(in_place, expected, 0, 0);
+  CHECK_CLOSE(dgate_up, without, 0, 0);
 }
 
 TEST_CASE("gated_activation refuses odd widths") {

@@ -1,7 +1,9 @@
 #include "ops/residual.h"
 
+#include "autograd/saved_tensor.h"
 #include "core/error.h"
 #include "ops/elementwise.h"
+#include "ops/gated_activation.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "support/catch.h"
@@ -63,6 +65,79 @@ TEST_CASE("a product added to the residual stream: Jacobian") {
         return std::vector<Variable>{ops::linear_add(in[0], in[1], in[2])};
       },
       without_norm);
+}
+
+TEST_CASE("a product of a gated activation, added to the stream: the bits of its definition") {
+  using Inputs = std::vector<Variable>;
+  const auto function = ops::Activation::kSilu;
+  const auto defined = [](const Inputs& in) {
+    return Inputs{ops::linear_add(in[0], ops::gated_activation(in[1], function), in[2])};
+  };
+  const auto fused_gate = [](const Inputs& in) {
+    return Inputs{ops::linear_add(in[0], {in[1], function}, in[2])};
+  };
+  const auto normed = [](const ops::ResidualNorm& result) {
+    return Inputs{result.hidden, result.normalised};
+  };
+  const auto defined_norm = [&](const Inputs& in) {
+    return normed(
+        ops::linear_add_rms_norm(in[0], ops::gated_activation(in[1], function), in[2], in[3], 1e-6));
+  };
+  const auto fused_norm = [&](const Inputs& in) {
+    return normed(ops::linear_add_rms_norm(in[0], {in[1], function}, in[2], in[3], 1e-6));
+  };
+  for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const int64_t rows : {1, 3, 70}) {
+      // Odd widths: vectors with a rest.
+      std::vector<Tensor> inputs = {random_normal({rows, 17}, dtype, 1),
+                                    random_normal({rows, 2 * 37}, dtype, 2),
+                                    random_normal({17, 37}, dtype, 3), random_normal({17}, dtype, 4)};
+      const std::vector<Tensor> cotangents = {random_normal({rows, 17}, dtype, 5),
+                                              random_normal({rows, 17}, dtype, 6)};
+      const auto compare = [&](const test::DifferentiableFunction& definition,
+                               const test::DifferentiableFunction& op) {
+        const std::vector<Tensor> used(cotangents.begin(), cotangents.begin() + (inputs.size() == 4 ? 2 : 1));
+        const auto expected = test::gradients_of(definition, inputs, used);
+        const std::vector<Variable> leaves(inputs.begin(), inputs.end());
+        CHECK_CLOSE(op(leaves)[0].value(), definition(leaves)[0].value(), 0, 0);
+        for (const bool selective : {false, true}) {
+          const SelectiveRecomputeScope scope(selective);
+          const auto actual = test::gradients_of(op, inputs, used);
+          for (size_t i = 0; i < inputs.size(); ++i) CHECK_CLOSE(actual[i], expected[i], 0, 0);
+        }
+      };
+      compare(defined_norm, fused_norm);
+      inputs.pop_back();
+      compare(defined, fused_gate);
+    }
+  }
+  test::check_gradients(fused_gate,
+                        {random_normal({2, 3}, DType::kF64, 1), random_normal({2, 2 * 5}, DType::kF64, 2),
+                         random_normal({3, 5}, DType::kF64, 3)});
+  // Gradients that nobody wants are left out, also that of the pass that would make the product's input.
+  for (const bool selective : {false, true}) {
+    const SelectiveRecomputeScope scope(selective);
+    const Tensor stream = random_normal({4, 3}, DType::kF64, 1),
+                 gate_up = random_normal({4, 10}, DType::kF64, 2),
+                 weight = random_normal({3, 5}, DType::kF64, 3), dy = random_normal({4, 3}, DType::kF64, 4);
+    const auto all = test::gradients_of(fused_gate, {stream, gate_up, weight}, {dy});
+    const auto of_weight = test::gradients_of(
+        [&](const Inputs& in) {
+          return fused_gate({Variable(stream), Variable(gate_up), in[0]});
+        },
+        {weight}, {dy});
+    const auto of_gate_up = test::gradients_of(
+        [&](const Inputs& in) {
+          return fused_gate({Variable(stream), in[0], Variable(weight)});
+        },
+        {gate_up}, {dy});
+    CHECK_CLOSE(of_weight[0], all[2], 0, 0);
+    CHECK_CLOSE(of_gate_up[0], all[1], 0, 0);
+  }
+  CHECK_THROWS_WITH(ops::linear_add(Variable(random_normal({2, 3}, DType::kF32, 1)),
+                                    {Variable(random_normal({2, 5}, DType::kF32, 2)), function},
+                                    Variable(random_normal({3, 2}, DType::kF32, 3))),
+                    test::contains("[linear_add] expected gate_up of shape [..., 2 I], got [2, 5]"));
 }
 
 TEST_CASE("linear_add_rms_norm refuses shapes that do not fit") {
