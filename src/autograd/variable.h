@@ -45,6 +45,7 @@ class Variable {
   DType dtype() const { return value_.dtype(); }
   Device device() const { return value_.device(); }
   bool requires_grad() const { return leaf_ != nullptr || node_ != nullptr; }
+  bool is_leaf() const { return leaf_ != nullptr; }
   // The gradient of a leaf; undefined before backward() reached it.
   Tensor gradient() const;
   void clear_gradient();

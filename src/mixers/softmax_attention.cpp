@@ -4,7 +4,7 @@
 
 #include "ops/earlier_rows.h"
 #include "ops/gated_head_norm.h"
-#include "ops/rotary.h"
+#include "ops/split_columns.h"
 
 namespace sluice {
 namespace {
@@ -90,29 +90,37 @@ nn::Branch SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayou
                                      nn::MixerState* state) const {
   auto* cache = dynamic_cast<SoftmaxAttentionState*>(state);
   SLUICE_ASSERT((state == nullptr) == (cache == nullptr));
-  const auto parts = input_.forward_split(x);
-  Variable q = parts[0], k = parts[1];
-  if (sizes_.qk_norm) {
-    q = ops::gated_head_norm(q, Variable(), q_norm_.weight(), sizes_.num_heads, kHeadNormEps);
-    k = ops::gated_head_norm(k, Variable(), k_norm_.weight(), sizes_.num_kv_heads, kHeadNormEps);
-  }
   const ops::RotaryTable table =
       cache != nullptr
           ? ops::make_rotary_table(positions_of(layout, *cache), sizes_.head_dim(), sizes_.rope_theta,
                                    x.dtype(), x.device())
           : ops::rotary_table_of(layout, sizes_.head_dim(), sizes_.rope_theta, x.dtype(), x.device());
-  q = ops::rotary(q, table, sizes_.num_heads);
-  k = ops::rotary(k, table, sizes_.num_kv_heads);
-  if (cache != nullptr) return output_.branch(attend_with_state(q, k, parts[2], layout, *cache));
+  const std::vector<Variable> parts = turned_parts(x, table);
+  const Variable& q = parts[0];
+  if (cache != nullptr) return output_.branch(attend_with_state(q, parts[1], parts[2], layout, *cache));
   const ops::IndexArray& offsets = layout.indices().offsets;
   if (layout.part == nullptr) {
-    return output_.branch(ops::softmax_attention(q, k, parts[2], options_for(offsets, offsets)));
+    return output_.branch(ops::softmax_attention(q, parts[1], parts[2], options_for(offsets, offsets)));
   }
   const ops::EarlierRows& earlier = ops::earlier_rows_of(layout, sizes_.window_size.value_or(0));
   // All processes must join in the same order.
-  k = earlier.join(k);
-  const Variable v = earlier.join(parts[2]);
+  const Variable k = earlier.join(parts[1]), v = earlier.join(parts[2]);
   return output_.branch(ops::softmax_attention(q, k, v, options_for(offsets, earlier.offsets())));
+}
+
+std::vector<Variable> SoftmaxAttention::turned_parts(const Variable& x, const ops::RotaryTable& table) const {
+  const Variable merged = input_.forward(x);
+  const std::vector<int64_t> widths = {sizes_.hidden_size, sizes_.kv_dim(), sizes_.kv_dim()};
+  if (!sizes_.qk_norm) {
+    return ops::split_rotary(merged, widths, table, sizes_.num_heads + sizes_.num_kv_heads);
+  }
+  const auto parts = ops::split_columns(merged, widths);
+  const auto turned = [&](const Variable& part, const nn::RmsNorm& norm, int64_t heads) {
+    return ops::rotary(ops::gated_head_norm(part, Variable(), norm.weight(), heads, kHeadNormEps), table,
+                       heads);
+  };
+  return {turned(parts[0], q_norm_, sizes_.num_heads), turned(parts[1], k_norm_, sizes_.num_kv_heads),
+          parts[2]};
 }
 
 ops::SoftmaxAttentionOptions SoftmaxAttention::options_for(const ops::IndexArray& q_offsets,

@@ -7,6 +7,7 @@
 #include "nn/linear.h"
 #include "nn/mixer.h"
 #include "nn/rms_norm.h"
+#include "ops/rotary.h"
 #include "ops/softmax_attention.h"
 
 namespace sluice {
@@ -58,6 +59,8 @@ class SoftmaxAttention final : public nn::Mixer {
   double flops_per_token(int64_t length) const override;
 
  private:
+  // Queries, keys and values; the first two normed, where that is wished, and turned.
+  std::vector<Variable> turned_parts(const Variable& x, const ops::RotaryTable& table) const;
   ops::SoftmaxAttentionOptions options_for(const ops::IndexArray& q_offsets,
                                            const ops::IndexArray& k_offsets) const;
   Variable attend_with_state(const Variable& q, const Variable& k, const Variable& v,

@@ -10,6 +10,7 @@
 #include "kernels/rope/rotary.h"
 #include "ops/check.h"
 #include "ops/sequence_layout_derived.h"
+#include "ops/split_columns.h"
 #include "tensor/launch.h"
 
 namespace sluice::ops {
@@ -123,6 +124,23 @@ Variable rotary(const Variable& x, const RotaryTable& table, int64_t heads) {
   });
   if (SelectiveRecomputeScope::active()) y.set_recipe(recipe);
   return y;
+}
+
+std::vector<Variable> split_rotary(const Variable& x, const std::vector<int64_t>& widths,
+                                   const RotaryTable& table, int64_t heads) {
+  require_dtype("split_rotary", "the table", table.cosines, accumulate_dtype(x.dtype()));
+  const int64_t turned = heads * table.head_dim;
+  SLUICE_CHECK(x.value().rank() == 2 && x.size(0) == table.tokens() && x.size(1) >= turned, kInternal,
+               "[split_rotary] expected x of shape [{}, {} or more], got {}", table.tokens(), turned,
+               x.shape().to_string());
+  SLUICE_CHECK(!x.is_leaf(), kInternal, "[split_rotary] x is a leaf, which must keep its value");
+  const auto turn_columns = [table, heads, turned](const Tensor& of, bool inverse) {
+    const Tensor columns = of.columns(0, turned);
+    turn(columns, table, heads, inverse, {columns, false});
+  };
+  turn_columns(x.value(), false);
+  return split_changed_columns("split_rotary", x, widths,
+                               [turn_columns](const Tensor& gradient) { turn_columns(gradient, true); });
 }
 
 }  // namespace sluice::ops

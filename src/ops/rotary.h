@@ -33,4 +33,13 @@ const RotaryTable& rotary_table_of(const SequenceLayout& layout, int64_t head_di
 // x [N, heads * head_dim] -> the same, each head turned by its token's position.
 Variable rotary(const Variable& x, const RotaryTable& table, int64_t heads);
 
+// The parts of a merged projection, as split_columns() gives them, the first of its columns turned: `heads`
+// of them, which are those of queries and keys. The definition: parts = split_columns(x, widths), and
+// rotary() of those turned.
+// In place: x's memory holds the turned columns afterwards, and its gradient is turned back in place, so that
+// nothing more is kept, copied or computed again. x must be a result that neither the op that made it nor
+// anyone else reads, as a linear layer's is; Error(kInternal) for a leaf.
+std::vector<Variable> split_rotary(const Variable& x, const std::vector<int64_t>& widths,
+                                   const RotaryTable& table, int64_t heads);
+
 }  // namespace sluice::ops

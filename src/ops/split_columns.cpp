@@ -8,14 +8,20 @@
 namespace sluice::ops {
 
 std::vector<Variable> split_columns(const Variable& x, const std::vector<int64_t>& widths) {
+  return split_changed_columns("split_columns", x, widths, nullptr);
+}
+
+std::vector<Variable> split_changed_columns(const char* op, const Variable& x,
+                                            const std::vector<int64_t>& widths,
+                                            std::function<void(const Tensor& gradient)> change_back) {
   std::vector<Tensor> parts;
   int64_t start = 0;
   for (const int64_t width : widths) {
     parts.push_back(x.value().columns(start, width));
     start += width;
   }
-  SLUICE_CHECK(start == x.size(-1), kInternal,
-               "[split_columns] widths add up to {}, the input has {} columns", start, x.size(-1));
+  SLUICE_CHECK(start == x.size(-1), kInternal, "[{}] widths add up to {}, the input has {} columns", op,
+               start, x.size(-1));
   // The merged gradient, made when the first part's gradient is about to be written.
   auto merged = std::make_shared<Tensor>();
   auto part_of_merged = [merged, widths, shape = x.shape(), dtype = x.dtype(),
@@ -26,7 +32,7 @@ std::vector<Variable> split_columns(const Variable& x, const std::vector<int64_t
     return merged->columns(first, widths[part]);
   };
   auto outputs =
-      Tape::record("split_columns", {x}, parts, [part_of_merged, merged, widths](BackwardContext& context) {
+      Tape::record(op, {x}, parts, [part_of_merged, merged, widths, change_back](BackwardContext& context) {
         for (size_t i = 0; i < widths.size(); ++i) {
           const Tensor place = part_of_merged(i);
           const Tensor& gradient = context.output_gradient(static_cast<int>(i));
@@ -36,6 +42,7 @@ std::vector<Variable> split_columns(const Variable& x, const std::vector<int64_t
             place.copy_from(gradient);
           }
         }
+        if (change_back) change_back(*merged);
         context.add(0, *merged);
         *merged = Tensor();
       });

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "ops/elementwise.h"
 #include "ops/split_columns.h"
 #include "support/catch.h"
 #include "support/compare.h"
@@ -78,6 +79,62 @@ TEST_CASE("rotary: Jacobian, dense and on a slice") {
         return std::vector<Variable>{ops::rotary(parts[1], table, 2), ops::rotary(parts[1], table, 2)};
       },
       {random_normal({3, 11}, DType::kF64, 1)});
+}
+
+TEST_CASE("split_rotary: the bits of its definition, in place, without a copy in forward or backward") {
+  using Inputs = std::vector<Variable>;
+  for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const int64_t rows : {0, 1, 5}) {
+      std::vector<int64_t> positions(static_cast<size_t>(rows));
+      for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int64_t>(i * i);
+      // Three heads of queries, one of keys; values, and a column that is cut off.
+      const std::vector<int64_t> widths = {3 * 6, 6, 7, 1};
+      const auto table = table_of(positions, 6, dtype);
+      const auto fresh = [](const Variable& x) { return ops::add(x, x); };
+      const auto definition = [&](const Inputs& in) {
+        auto parts = ops::split_columns(fresh(in[0]), widths);
+        parts[0] = ops::rotary(parts[0], table, 3), parts[1] = ops::rotary(parts[1], table, 1);
+        return parts;
+      };
+      const auto op = [&](const Inputs& in) { return ops::split_rotary(fresh(in[0]), widths, table, 4); };
+      const Tensor x = random_normal({rows, 32}, dtype, 1);
+      std::vector<Tensor> cotangents;
+      for (const int64_t width : widths) cotangents.push_back(random_normal({rows, width}, dtype, 2));
+      const auto expected = definition({Variable(x)}), actual = op({Variable(x)});
+      for (size_t i = 0; i < widths.size(); ++i) CHECK_CLOSE(actual[i].value(), expected[i].value(), 0, 0);
+      CHECK_CLOSE(test::gradients_of(op, {x}, cotangents)[0],
+                  test::gradients_of(definition, {x}, cotangents)[0], 0, 0);
+      // Parts used twice, of which one's gradient comes as somebody else's memory, and parts not used.
+      const auto twice = [](const Inputs& parts) {
+        return Inputs{ops::add(parts[0], parts[0]), ops::multiply(parts[1], parts[1]), parts[1]};
+      };
+      const std::vector<Tensor> of_twice = {cotangents[0], cotangents[1], cotangents[1]};
+      CHECK_CLOSE(
+          test::gradients_of([&](const Inputs& in) { return twice(op(in)); }, {x}, of_twice)[0],
+          test::gradients_of([&](const Inputs& in) { return twice(definition(in)); }, {x}, of_twice)[0], 0,
+          0);
+      // The cotangents are the caller's.
+      CHECK_CLOSE(cotangents[0], random_normal({rows, 18}, dtype, 2), 0, 0);
+      const Variable merged = fresh(Variable(x));
+      const auto parts = ops::split_rotary(merged, widths, table, 4);
+      CHECK(parts[2].value().same_view(merged.value().columns(24, 7)));
+      CHECK(parts[0].value().same_view(merged.value().columns(0, 18)));
+    }
+  }
+  const auto table = table_of({3, 0}, 4, DType::kF64);
+  test::check_gradients(
+      [&](const Inputs& in) {
+        return ops::split_rotary(ops::add(in[0], in[0]), {8, 4, 3}, table, 3);
+      },
+      {random_normal({2, 15}, DType::kF64, 1)});
+  const Variable leaf(random_normal({2, 15}, DType::kF64, 1), true),
+      short_one(random_normal({2, 11}, DType::kF64, 1));
+  CHECK_THROWS_WITH(ops::split_rotary(leaf, {8, 4, 3}, table, 3),
+                    test::contains("[split_rotary] x is a leaf"));
+  CHECK_THROWS_WITH(ops::split_rotary(short_one, {8, 3}, table, 3),
+                    test::contains("[split_rotary] expected x of shape [2, 12 or more], got [2, 11]"));
+  CHECK_THROWS_WITH(ops::split_rotary(Variable(leaf.value()), {8, 4}, table, 3),
+                    test::contains("[split_rotary] widths add up to 12"));
 }
 
 TEST_CASE("rotary: a table's entry depends on its position alone") {
