@@ -4,12 +4,12 @@
 // counter.
 #pragma once
 
-#include "kernels/attention/attention_hopper_map.h"
 #include "kernels/attention/attention_place.cuh"
 #include "kernels/attention/attention_softmax.cuh"
 #include "kernels/common/device_types.cuh"
 #include "kernels/common/mbarrier.cuh"
 #include "kernels/common/mma.cuh"
+#include "kernels/common/tensor_map.h"
 #include "kernels/common/wgmma.cuh"
 
 namespace sluice::kernels {

@@ -33,8 +33,10 @@ namespace sluice::kernels {
 template <class T>
 struct GatedLinearAttentionForward {
   int64_t tokens = 0, sequences = 0;  // N, S
-  int64_t longest = 0;              // tokens of the longest sequence, or 0: not known; 1 allows a decode step
-  int64_t heads = 0, kv_heads = 0;  // H, Hkv; Hkv divides H
+  // Tokens of the longest sequence, or 0: not known. 1 allows a decode step; where heads decay as a whole, it
+  // decides how sequences are cut.
+  int64_t longest = 0;
+  int64_t heads = 0, kv_heads = 0;       // H, Hkv; Hkv divides H
   int64_t key_size = 0, value_size = 0;  // K, V
   double scale = 1;
   const T* q = nullptr;  // [N, H, K]

@@ -106,6 +106,16 @@ void run_fused(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinea
   finish_head_gates(p, chunked);
 }
 
+// Rows of all heads, of `columns` each.
+template <class Params>
+gla::MappedHeads mapped_heads(const Params& p, const gla::Rows& rows, int64_t columns) {
+  gla::MappedHeads heads = {rows, {}};
+  if (p.tokens > 0) {
+    heads.map = map_of_heads(rows.data, columns, p.kv_heads, p.tokens, rows.stride, gla::CHUNK);
+  }
+  return heads;
+}
+
 // A walk over q's or dq's, k's or dk's heads. Its rows and where it ends are the caller's.
 template <class Params>
 gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan, bool of_keys,
@@ -119,6 +129,7 @@ gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan
   walk.factor = static_cast<float>(p.scale);
   walk.start_factor = walk.end_factor = 1.0f;
   walk.segment_chunks = plan.segment_chunks, walk.slots = plan.segment_slots;
+  walk.leads = plan.segments_lead;
   walk.segment_states = floats(!of_keys  ? plan.segment_states
                                : reverse ? plan.key_states
                                          : plan.query_states);
@@ -131,7 +142,8 @@ gla::HeadWalk head_walk_of(const Params& p, const GatedLinearAttentionPlan& plan
 void run_by_heads(const GatedLinearAttentionForward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   const gla::Chunked chunked = chunked_of(p, plan);
   gla::HeadWalk output = head_walk_of(p, plan, false, false);
-  output.values = chunked.v, output.hat = chunked.k, output.emit = chunked.q;
+  output.values = mapped_heads(p, chunked.v, p.value_size);
+  output.hat = mapped_heads(p, chunked.k, p.key_size), output.emit = mapped_heads(p, chunked.q, p.key_size);
   output.to = {p.o, p.o_stride};
   output.start = {p.state_in, p.initial_state, nullptr}, output.end = {p.state_out, nullptr, p.final_state};
   walk_heads(chunked, output, p.stream);
@@ -139,22 +151,25 @@ void run_by_heads(const GatedLinearAttentionForward<bfloat16>& p, const GatedLin
 
 void run_by_heads(const GatedLinearAttentionBackward<bfloat16>& p, const GatedLinearAttentionPlan& plan) {
   const gla::Chunked chunked = chunked_of(p, plan);
-  const gla::Rows d_o = {p.d_o, p.d_o_stride};
+  const gla::MappedHeads q = mapped_heads(p, chunked.q, p.key_size);
+  const gla::MappedHeads k = mapped_heads(p, chunked.k, p.key_size);
+  const gla::MappedHeads v = mapped_heads(p, chunked.v, p.value_size);
+  const gla::MappedHeads d_o = mapped_heads(p, {p.d_o, p.d_o_stride}, p.value_size);
   gla::HeadWalks walks = {};
   walks.gradients_wanted = p.dq != nullptr || p.dk != nullptr;
   walks.values_wanted = p.dv != nullptr || p.d_initial_state != nullptr;
   walks.values = head_walk_of(p, plan, false, true);
-  walks.values.values = d_o, walks.values.hat = chunked.q, walks.values.emit = chunked.k;
+  walks.values.values = d_o, walks.values.hat = q, walks.values.emit = k;
   walks.values.to = {p.dv, p.dv_stride};
   walks.values.start = {p.state_out, p.d_final_state, nullptr};
   walks.values.end = {p.state_in, nullptr, p.d_initial_state};
   walks.values.start_factor = 1.0f / chunked.scale, walks.values.end_factor = chunked.scale;
   walks.queries = head_walk_of(p, plan, true, false);
-  walks.queries.values = chunked.k, walks.queries.hat = chunked.v, walks.queries.emit = d_o;
+  walks.queries.values = k, walks.queries.hat = v, walks.queries.emit = d_o;
   walks.queries.to = {p.dq, p.dq_stride};
   walks.queries.start = {p.state_in, p.initial_state, nullptr};
   walks.keys = head_walk_of(p, plan, true, true);
-  walks.keys.values = chunked.q, walks.keys.hat = d_o, walks.keys.emit = chunked.v;
+  walks.keys.values = q, walks.keys.hat = d_o, walks.keys.emit = v;
   walks.keys.to = {p.dk, p.dk_stride};
   walks.keys.start = {p.state_out, p.d_final_state, nullptr};
   walks.keys.start_factor = 1.0f / chunked.scale;

@@ -5,6 +5,7 @@
 
 #include "core/cuda_check.h"
 #include "kernels/common/compute_capability.h"
+#include "kernels/common/tensor_map.h"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.cuh"
 
 namespace sluice::kernels::gla {
@@ -287,7 +288,7 @@ int64_t padded_keys(int64_t key_size) { return fused_panels(key_size) * int64_t{
 
 bool has_fused_walk() {
 #ifdef SLUICE_SM90A
-  return runs_sm90a();
+  return runs_sm90a() && has_tensor_maps();
 #else
   return false;
 #endif

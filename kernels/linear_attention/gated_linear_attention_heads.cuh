@@ -9,7 +9,8 @@ namespace sluice::kernels::gla {
 
 enum class HeadMode {
   kUpdate,   // emits nothing: it wants the state at the segment's end
-  kForward,  // emits o or dq
+  kOutput,   // emits o; may first walk what lies before its segment, for the state alone
+  kForward,  // emits dq
   kReverse,  // emits dv or dk
 };
 inline constexpr int EXCHANGE_WARPS = CONSUMERS / 32;
@@ -28,7 +29,7 @@ struct HeadShape {
   static constexpr HeadMode MODE = MODE_;
   static constexpr int COLUMNS = COLUMNS_;
   static constexpr bool PARTS = PARTS_;
-  static constexpr bool EMITS = MODE != HeadMode::kUpdate;
+  static constexpr bool EMITS = MODE != HeadMode::kUpdate, LEADS = MODE == HeadMode::kOutput;
   static constexpr int PANELS = COLUMNS / PANEL;
   static constexpr int PANEL_BYTES = CHUNK * PANEL_ROW_BYTES;
   // A producer and two consumers have 504 in all, as the block starts with.
@@ -41,16 +42,49 @@ struct HeadShape {
   static constexpr int EMIT_PLACE = FACTOR_PLACE + 1024;
   static constexpr int SCORE_PLACE = EMIT_PLACE + PANELS * PANEL_BYTES;
   static constexpr int STAGE_BYTES = EMITS ? SCORE_PLACE + 2 * PANEL_BYTES : EMIT_PLACE;
+  static constexpr int ROW_BYTES = FACTOR_PLACE, EMIT_ROW_BYTES = FACTOR_PLACE + PANELS * PANEL_BYTES;
   // Two places for sums of the other part, which it writes in turn.
   static constexpr int EXCHANGE_BYTES = PARTS && EMITS ? 2 * CONSUMERS * CHUNK : 0;
   static constexpr int FIT = 225 * 1024 / STAGE_BYTES, STAGES = FIT < 4 ? FIT : 4;
   static constexpr int EXCHANGE_PLACE = STAGES * STAGE_BYTES;
   static constexpr int BARRIER_PLACE = EXCHANGE_PLACE + EXCHANGE_BYTES;
-  static constexpr int BYTES = BARRIER_PLACE + 16 * STAGES + (EXCHANGE_BYTES > 0 ? 16 * EXCHANGE_WARPS : 0);
+  static constexpr int BYTES = BARRIER_PLACE + 24 * STAGES + (EXCHANGE_BYTES > 0 ? 16 * EXCHANGE_WARPS : 0);
   static_assert(STAGES >= 2 && STAGE_BYTES % 1024 == 0 && BYTES <= 227 * 1024);
 };
 
-// Starts copying rows of COLUMNS columns to panels, by the producers; zeros outside.
+// segment_of_slot where blocks walk what lies before their segments themselves: as many slots for each
+// sequence, whose last segment takes all that is left.
+__device__ __forceinline__ bool leading_segment(Segment& segment, const Chunked& p, const HeadWalk& w,
+                                                int64_t slot) {
+  const int64_t most = w.slots / p.sequences;
+  segment.sequence = slot / most, segment.index = static_cast<int>(slot % most);
+  const int64_t begin = p.chunk_offsets[segment.sequence], before = segment.index * w.segment_chunks;
+  const int64_t left = p.chunk_offsets[segment.sequence + 1] - begin - before;
+  if (segment.index > 0 && left <= 0) return false;
+  const bool is_last = segment.index + 1 == most || left <= w.segment_chunks;
+  segment.segments = is_last ? segment.index + 1 : static_cast<int>(most);
+  segment.first_chunk = begin + before;
+  segment.chunks = static_cast<int>(is_last ? left : w.segment_chunks);
+  segment.first_token = p.offsets[segment.sequence] + before * CHUNK;
+  segment.tokens = p.offsets[segment.sequence + 1] - segment.first_token;
+  return true;
+}
+
+// Starts copying a chunk's rows of COLUMNS columns from `column` of a head on to panels, by one thread; zeros
+// behind the head's columns. Their bytes count at the barrier.
+template <int COLUMNS>
+__device__ __forceinline__ void copy_head_rows(uint32_t tile, const CUtensorMap& map, int column, int head,
+                                               int64_t token, uint32_t barrier) {
+#pragma unroll
+  for (int i = 0; i < COLUMNS / PANEL; ++i) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+        "%3, %4}], [%5];\n" ::"r"(tile + i * CHUNK * PANEL_ROW_BYTES),
+        "l"(&map), "r"(column + i * PANEL), "r"(head), "r"(static_cast<int>(token)), "r"(barrier)
+        : "memory");
+  }
+}
+// The same by all producers, zeros in rows, too, that the sequence does not have.
 template <int COLUMNS>
 __device__ __forceinline__ void copy_rows(uint32_t tile, const bfloat16* from, int64_t stride, int rows,
                                           int columns) {

@@ -6,21 +6,29 @@
 // dv of (v, dO, q) for (k, q, dO).
 #pragma once
 
+#include "kernels/common/tensor_map.h"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.h"
 
 namespace sluice::kernels::gla {
 
+// Rows, and how bulk copies of a chunk of one head find them.
+struct MappedHeads {
+  Rows rows;
+  CUtensorMap map;  // where there are tokens
+};
+
 struct HeadWalk {
-  Rows values;        // W: rows of X lie along it
-  Rows hat, emit;     // of the update, and of what is emitted: columns of X lie along them
-  int rows, columns;  // of X
-  bool of_keys;       // whether rows of X are keys
+  MappedHeads values;     // W: rows of X lie along it
+  MappedHeads hat, emit;  // of the update, and of what is emitted: columns of X lie along them
+  int rows, columns;      // of X
+  bool of_keys;           // whether rows of X are keys
   bool reverse;
   float factor;  // of what is emitted
   OutRows to;    // null data: not wanted
   Slots start, end;
   float start_factor, end_factor;
   int64_t segment_chunks, slots;
+  bool leads;             // blocks walk what lies before their segments themselves: no states of segments
   float* segment_states;  // [slots, H, parts, tiles, fragments]
   float* segment_decays;  // [slots, H]
 };
@@ -36,12 +44,14 @@ inline int padded_values(int64_t value_size) { return value_size <= 64 ? 128 : p
 
 struct HeadSegmentation {
   int64_t chunks = 0, slots = 0;
+  bool leads = false;           // a sequence has slots / sequences of them, see HeadWalk
   int64_t value_states = 0;     // floats of o's or dv's walk; none where there is one segment a sequence
   int64_t gradient_states = 0;  // of dq's, and as many of dk's
   int64_t decays = 0;           // of each walk
 };
-HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
-                                      int64_t value_size, bool backward);
+// longest: chunks of the longest sequence, 0: not known.
+HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t longest, int64_t heads,
+                                      int64_t key_size, int64_t value_size, bool backward);
 
 // o's walk.
 void walk_heads(const Chunked& chunked, const HeadWalk& output, Stream stream);

@@ -24,8 +24,8 @@ void launch_output(const Chunked& chunked, const HeadWalk& w, Stream stream) {
 }
 template <int COLUMNS>
 void walk_output(const Chunked& chunked, const HeadWalk& w, Stream stream) {
-  if (w.slots > chunked.sequences) launch_output<COLUMNS, HeadMode::kUpdate>(chunked, w, stream);
-  launch_output<COLUMNS, HeadMode::kForward>(chunked, w, stream);
+  if (w.slots > chunked.sequences && !w.leads) launch_output<COLUMNS, HeadMode::kUpdate>(chunked, w, stream);
+  launch_output<COLUMNS, HeadMode::kOutput>(chunked, w, stream);
 }
 
 constexpr int64_t kMultiprocessors = 132;  // a constant: segments, and so the sums, depend on shapes alone
@@ -62,8 +62,8 @@ void walk_heads(const Chunked& chunked, const HeadWalk& output, Stream stream) {
   }
 }
 
-HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t heads, int64_t key_size,
-                                      int64_t value_size, bool backward) {
+HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t longest, int64_t heads,
+                                      int64_t key_size, int64_t value_size, bool backward) {
   HeadSegmentation s;
   s.chunks = chunks + 1,
   s.slots = sequences;  // more than any: an empty last sequence, too, begins in segment 0
@@ -76,16 +76,17 @@ HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t
   const auto chunk_time = [](int64_t columns) { return 2.0 + static_cast<double>(columns) / 64; };
   const auto fold_time = [](int64_t columns) { return static_cast<double>(columns) / 128; };
   const int64_t keys = padded_columns(key_size), values = std::min<int64_t>(padded_values(value_size), 256);
-  const int64_t longest = (chunks + sequences - 1) / sequences;  // of sequences of one length
+  // Without a word about it, sequences are of one length.
+  const int64_t length = longest > 0 ? longest : (chunks + sequences - 1) / sequences;
   double least = 0.0;
-  for (int64_t count = 1; count == 1 || (longest + count - 1) / count >= kLeastSegment; ++count) {
-    const int64_t segment = (longest + count - 1) / count;
+  for (int64_t count = 1; count == 1 || (length + count - 1) / count >= kLeastSegment; ++count) {
+    const int64_t segment = (length + count - 1) / count;
+    const int64_t segments = std::min(sequences * count, chunks / segment + sequences);
     const auto blocks_of = [&](int64_t units, int64_t columns, bool update) {
       const double time = static_cast<double>(segment) * chunk_time(columns);
       const int64_t before = count - 1;
-      return update
-                 ? Blocks{sequences * units * before, time / 2}
-                 : Blocks{sequences * units * count, time + static_cast<double>(before) * fold_time(columns)};
+      return update ? Blocks{std::min(sequences * before, chunks / segment) * units, time / 2}
+                    : Blocks{segments * units, time + static_cast<double>(before) * fold_time(columns)};
     };
     const auto launch_time = [&](bool update) {
       return time_of(blocks_of(backward ? 2 * gradient_units : 0, values, update),
@@ -96,7 +97,21 @@ HeadSegmentation head_segmentation_of(int64_t chunks, int64_t sequences, int64_t
     least = time;
     if (count > 1) s.chunks = segment, s.slots = chunks / segment + sequences;
   }
-  if (s.slots == sequences) return s;
+  // In one launch: a block also updates through all that lies before its segment, so that segments of one
+  // length end together where the last is half as long. Lengths must be known: it costs what the longest
+  // sequence has.
+  const double time = chunk_time(keys);
+  for (int64_t count = 2; !backward && longest > 0 && sequences * count * value_units <= kMultiprocessors;
+       ++count) {
+    const int64_t segment = 2 * longest / (2 * count - 1), before = (count - 1) * segment;
+    if (segment < kLeastSegment) break;
+    const double whole = static_cast<double>(segment) * (1 + 0.5 * static_cast<double>(count - 2));
+    const double last = static_cast<double>(longest - before) + 0.5 * static_cast<double>(before);
+    if (std::max(whole, last) * time >= least) continue;
+    least = std::max(whole, last) * time;
+    s.chunks = segment, s.slots = sequences * count, s.leads = true;
+  }
+  if (s.slots == sequences || s.leads) return s;
   s.value_states = s.slots * value_units * VALUES * padded_columns(key_size);
   s.gradient_states = s.slots * heads * tiles_of(key_size) * VALUES * padded_values(value_size);
   s.decays = s.slots * heads;

@@ -1,6 +1,6 @@
 // The walk of heads that decay as a whole: X = e^bC X + (factors W)^T hat in the registers of two warpgroups,
-// and from it, chunk by chunk, out^T = X emit^T + W^T P^T (in reverse with P). A third warpgroup copies ahead
-// and makes the scores P and the factors.
+// and from it, chunk by chunk, out^T = X emit^T + W^T P^T (in reverse with P). A third warpgroup has rows
+// copied ahead and makes the scores P and the factors.
 #pragma once
 
 #include <type_traits>
@@ -21,8 +21,9 @@ template <class Shape>
 __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, unsigned index) {
   constexpr int COLUMNS = Shape::COLUMNS, PARTS = Shape::PARTS ? 2 : 1, STAGES = Shape::STAGES;
   extern __shared__ __align__(1024) unsigned char memory[];
-  const uint32_t stages = shared_address(memory), full = stages + Shape::BARRIER_PLACE;
-  const uint32_t empty = full + 8 * STAGES;
+  // A stage's barriers: its rows are there; its scores and factors, too; all that is used up.
+  const uint32_t stages = shared_address(memory), copied = stages + Shape::BARRIER_PLACE;
+  const uint32_t full = copied + 8 * STAGES, empty = full + 8 * STAGES;
   [[maybe_unused]] const uint32_t arrived = empty + 8 * STAGES;  // sums of the other part
   const int part = static_cast<int>(index % PARTS);
   const unsigned tiles = (w.rows + VALUES - 1) / VALUES, tile = index / PARTS % tiles;
@@ -32,11 +33,17 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
   const int columns = w.columns - part * COLUMNS;
   const bool reverse = Shape::EMITS ? Shape::MODE == HeadMode::kReverse : w.reverse;
   Segment segment;
-  if (!segment_of_slot(segment, p, w.segment_chunks, slot)) return;
+  const bool leads = Shape::LEADS && w.leads;
+  if (!(leads ? leading_segment(segment, p, w, slot) : segment_of_slot(segment, p, w.segment_chunks, slot)))
+    return;
   const bool is_last = segment.index == (reverse ? 0 : segment.segments - 1);
   if (!Shape::EMITS && is_last) return;
+  const int lead = leads ? static_cast<int>(segment.index * w.segment_chunks) : 0;  // chunks, from here on
+  segment.first_token -= static_cast<int64_t>(lead) * CHUNK;                        // part of the segment
+  segment.tokens += static_cast<int64_t>(lead) * CHUNK, segment.chunks += lead;
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
+      barrier_init(copied + 8 * i, 1);
       barrier_init(full + 8 * i, PRODUCERS / 32 * ARRIVALS_OF_WARP);
       barrier_init(empty + 8 * i, CONSUMERS / 32 * ARRIVALS_OF_WARP);
     }
@@ -47,51 +54,72 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
   }
   sync_cluster();
   const auto chunk_of_step = [&](int step) { return reverse ? segment.chunks - 1 - step : step; };
+  const auto tokens_of = [&](int chunk) {
+    const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
+    return static_cast<int>(left < CHUNK ? left : CHUNK);
+  };
   const int lane = threadIdx.x & 31;
 
   if (threadIdx.x < PRODUCERS) {
     give_back_registers<Shape::PRODUCER_REGISTERS>();
     const int warp = static_cast<int>(threadIdx.x) / 32;
-    const auto rows_of = [&](const Rows& rows, int size, int first) {
-      return rows.data + segment.first_token * rows.stride + static_cast<int64_t>(head) * size + first;
-    };
-    const bfloat16* const values = rows_of(w.values, w.rows, row0);
-    const bfloat16* const hat = rows_of(w.hat, w.columns, part * COLUMNS);
-    const bfloat16* const emit = rows_of(w.emit, w.columns, part * COLUMNS);
-    const auto tokens_of = [&](int chunk) {
-      const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
-      return static_cast<int>(left < CHUNK ? left : CHUNK);
-    };
     const auto start = [&](int step) {
       const uint32_t stage = stages + step % STAGES * Shape::STAGE_BYTES;
+      const uint32_t barrier = copied + 8 * (step % STAGES);
       const int chunk = chunk_of_step(step), tokens = tokens_of(chunk);
-      copy_rows<COLUMNS>(stage, hat + chunk * CHUNK * w.hat.stride, w.hat.stride, tokens, columns);
-      if constexpr (Shape::EMITS) {
-        copy_rows<COLUMNS>(stage + Shape::EMIT_PLACE, emit + chunk * CHUNK * w.emit.stride, w.emit.stride,
-                           tokens, columns);
+      const int64_t token = segment.first_token + static_cast<int64_t>(chunk) * CHUNK;
+      const bool emits = Shape::EMITS && step >= lead;
+      if (tokens == CHUNK) {
+        if (threadIdx.x == 0) {
+          barrier_arrive_for_bytes(barrier, emits ? Shape::EMIT_ROW_BYTES : Shape::ROW_BYTES);
+          copy_head_rows<COLUMNS>(stage, w.hat.map, part * COLUMNS, head, token, barrier);
+          if (emits) {
+            copy_head_rows<COLUMNS>(stage + Shape::EMIT_PLACE, w.emit.map, part * COLUMNS, head, token,
+                                    barrier);
+          }
+          copy_head_rows<VALUES>(stage + Shape::VALUE_PLACE, w.values.map, row0, head, token, barrier);
+        }
+        __syncwarp();
+      } else {
+        const auto copy = [&](int place, const Rows& rows, int size, int first, auto copied_columns) {
+          copy_rows<decltype(copied_columns)::value>(
+              stage + place, rows.data + token * rows.stride + static_cast<int64_t>(head) * size + first,
+              rows.stride, tokens, size - first);
+        };
+        constexpr std::integral_constant<int, COLUMNS> kColumns;
+        copy(0, w.hat.rows, w.columns, part * COLUMNS, kColumns);
+        if (emits) copy(Shape::EMIT_PLACE, w.emit.rows, w.columns, part * COLUMNS, kColumns);
+        copy(Shape::VALUE_PLACE, w.values.rows, w.rows, row0, std::integral_constant<int, VALUES>());
+        commit_copies();
+        wait_for_copies<0>();
+        fence_shared_for_tensor_cores();
+        sync_producers();  // all of them have their rows
+        if (threadIdx.x == 0) barrier_arrive(barrier);
+        __syncwarp();
       }
-      copy_rows<VALUES>(stage + Shape::VALUE_PLACE, values + chunk * CHUNK * w.values.stride, w.values.stride,
-                        tokens, w.rows - row0);
-      commit_copies();
     };
-    float decay = 1.0f;
-    // Copies of LAG later steps are on their way meanwhile.
-    const auto finish = [&](int step, auto lag) {
-      const int in_ring = step % STAGES, chunk = chunk_of_step(step), tokens = tokens_of(chunk);
-      [[maybe_unused]] const uint32_t stage = stages + in_ring * Shape::STAGE_BYTES;
-      float g[2];
+    float g[2];
+    const auto read_gates = [&](int step) {
+      const int chunk = chunk_of_step(step), tokens = step < segment.chunks ? tokens_of(chunk) : 0;
+      const int64_t token = segment.first_token + static_cast<int64_t>(chunk) * CHUNK + 2 * lane;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const int64_t token = static_cast<int64_t>(chunk) * CHUNK + 2 * lane + e;
-        g[e] = 2 * lane + e < tokens ? head_gate(p.head_gates, segment.first_token + token, head) : 0.0f;
+        g[e] = 2 * lane + e < tokens ? head_gate(p.head_gates, token + e, head) : 0.0f;
       }
-      wait_for_copies<decltype(lag)::value>();
-      fence_shared_for_tensor_cores();
-      [[maybe_unused]] float products[CHUNK / 2];
-      if constexpr (Shape::EMITS) {
-        sync_producers();  // all of them have their rows
+    };
+    float decay = 1.0f;
+    const auto finish = [&](int step) {
+      const int in_ring = step % STAGES;
+      [[maybe_unused]] const uint32_t stage = stages + in_ring * Shape::STAGE_BYTES;
+      const HeadSums sums(g);
+      barrier_wait(copied + 8 * in_ring, (step / STAGES) & 1);
+      read_gates(step + 1);  // while there is other work
+      float* const factors =
+          reinterpret_cast<float*>(memory + in_ring * Shape::STAGE_BYTES + Shape::FACTOR_PLACE);
+      if (Shape::EMITS && step >= lead) {
         const uint32_t queries = stage + (reverse ? 0 : Shape::EMIT_PLACE);
         const uint32_t keys = stage + (reverse ? Shape::EMIT_PLACE : 0);
+        float products[CHUNK / 2];
         wgmma_fence();
 #pragma unroll
         for (int i = 0; i < COLUMNS / 16; ++i) {
@@ -99,30 +127,26 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
           wgmma(products, wgmma_tile_along_columns(queries + at), wgmma_tile_along_columns(keys + at), i > 0);
         }
         wgmma_commit();
-      }
-      const HeadSums sums(g);
-      if (warp == 0) {
-        sums.store_factors(
-            reinterpret_cast<float*>(memory + in_ring * Shape::STAGE_BYTES + Shape::FACTOR_PLACE), reverse);
-      }
-      if constexpr (Shape::EMITS) {
+        if (warp == 0) sums.store_factors(factors, reverse);
         wgmma_wait<0>();
         pin_registers(products);
         store_scores(products, sums, stage + Shape::SCORE_PLACE, reverse);
         fence_shared_for_tensor_cores();
-      } else {
-        decay *= power_of_two(sums.total);
+      } else if (warp == 0) {
+        sums.store_factors(factors, reverse);
       }
+      if constexpr (!Shape::EMITS) decay *= power_of_two(sums.total);
       barrier_arrive_of_warp(full + 8 * in_ring, lane);
     };
+    // As long as the consumers take over a chunk, one is on its way and the one between gets its scores.
     constexpr int LAG = STAGES - 2;
-    for (int step = 0; step < segment.chunks; ++step) {
-      if (step >= STAGES) barrier_wait(empty + 8 * (step % STAGES), (step / STAGES - 1) & 1);
-      start(step);
-      if (step >= LAG) finish(step - LAG, std::integral_constant<int, LAG>());
-    }
-    for (int step = max(0, segment.chunks - LAG); step < segment.chunks; ++step) {
-      finish(step, std::integral_constant<int, 0>());
+    read_gates(0);
+    for (int step = 0; step < segment.chunks + LAG; ++step) {
+      if (step < segment.chunks) {
+        if (step >= STAGES) barrier_wait(empty + 8 * (step % STAGES), (step / STAGES - 1) & 1);
+        start(step);
+      }
+      if (step >= LAG) finish(step - LAG);
     }
     if (!Shape::EMITS && tile == 0 && part == 0 && threadIdx.x == 0) {
       w.segment_decays[slot * p.kv_heads + head] = decay;
@@ -157,7 +181,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
         x[i] = w.start_factor * from[place(row, column)];
       });
     }
-    const int before = reverse ? segment.segments - 1 - segment.index : segment.index;
+    const int before = leads ? 0 : reverse ? segment.segments - 1 - segment.index : segment.index;
     for (int j = before; j > 0; --j) {
       const int64_t other = reverse ? slot + j : slot - j;
       const float4* from = fragments_of(other);
@@ -172,7 +196,8 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
   }
   bfloat16* const to =
       w.to.data + segment.first_token * w.to.stride + static_cast<int64_t>(head) * w.rows + warp_row;
-  for (int step = 0; step < segment.chunks; ++step) {
+  const auto advance = [&](int step, auto whether_it_emits) {
+    constexpr bool EMITS = decltype(whether_it_emits)::value;
     const int in_ring = step % STAGES, chunk = chunk_of_step(step);
     const uint32_t stage = stages + in_ring * Shape::STAGE_BYTES;
     const float* factors =
@@ -189,11 +214,11 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
 #pragma unroll
       for (int i = 0; i < BATCH; ++i) {
         const int panel = first + i;
-        if constexpr (Shape::EMITS) pack_panel(packed[i], x, panel);
+        if constexpr (EMITS) pack_panel(packed[i], x, panel);
         decay_panel(x, factors[HEAD_DECAY], panel);
       }
       wgmma_fence();
-      if constexpr (Shape::EMITS) {
+      if constexpr (EMITS) {
 #pragma unroll
         for (int i = 0; i < 4 * BATCH; ++i) {
           const uint32_t tile = stage + Shape::EMIT_PLACE + (first + i / 4) * Shape::PANEL_BYTES + i % 4 * 32;
@@ -206,7 +231,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
         }
       }
     }
-    if constexpr (Shape::EMITS) {
+    if constexpr (EMITS) {
       const uint32_t scores = stage + Shape::SCORE_PLACE;
       add_scored_rows<Shape, 0>(out, values, scores);
       add_scored_rows<Shape, 1>(out, values, scores);
@@ -215,7 +240,7 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
       wgmma_commit();
     }
     // Nor do they hold, while these products run, the factors of the update.
-    constexpr bool OUT_FIRST = Shape::EMITS && Shape::PANELS > 2;
+    constexpr bool OUT_FIRST = EMITS && Shape::PANELS > 2;
     if constexpr (OUT_FIRST) {
       wgmma_wait<0>();
       pin_registers(out);
@@ -238,15 +263,14 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     }
     wgmma<1>(x, errors, wgmma_tile_along_rows(stage + 16 * low * PANEL_ROW_BYTES, Shape::PANEL_BYTES));
     wgmma_commit();
-    if constexpr (Shape::EMITS) {
+    if constexpr (EMITS) {
       if constexpr (!OUT_FIRST) {
         wgmma_wait<1>();
         pin_registers(out);
       }
-      const int64_t left = segment.tokens - static_cast<int64_t>(chunk) * CHUNK;
       const auto store = [&](const auto& sums, int token0) {
         store_emitted(sums, factors + EMIT_FACTORS, w, to + chunk * CHUNK * w.to.stride, warp_row, token0,
-                      static_cast<int>(left < CHUNK ? left : CHUNK));
+                      tokens_of(chunk));
       };
       if constexpr (Shape::PARTS) {
         float sums[CHUNK / 4];
@@ -259,7 +283,11 @@ __device__ __forceinline__ void walk_head(const Chunked& p, const HeadWalk& w, u
     wgmma_wait<0>();
     pin_registers(x);
     barrier_arrive_of_warp(empty + 8 * in_ring, lane);
+  };
+  if constexpr (Shape::LEADS) {
+    for (int step = 0; step < lead; ++step) advance(step, std::false_type());
   }
+  for (int step = lead; step < segment.chunks; ++step) advance(step, std::bool_constant<Shape::EMITS>());
   if constexpr (!Shape::EMITS) {
     float4* end = fragments_of(slot);
 #pragma unroll

@@ -108,9 +108,12 @@ void place_chunks(const Params& p, bool backward, bool fused, GatedLinearAttenti
 template <class Params>
 void place_heads(const Params& p, bool backward, GatedLinearAttentionPlan& plan) {
   plan.path = Path::kFused, plan.by_heads = true;
+  int64_t longest = 0;
+  if constexpr (requires { p.longest; }) longest = (p.longest + gla::CHUNK - 1) / gla::CHUNK;
   const gla::HeadSegmentation segments =
-      gla::head_segmentation_of(p.chunks, p.sequences, p.heads, p.key_size, p.value_size, backward);
+      gla::head_segmentation_of(p.chunks, p.sequences, longest, p.heads, p.key_size, p.value_size, backward);
   plan.segment_chunks = segments.chunks, plan.segment_slots = segments.slots;
+  plan.segments_lead = segments.leads;
   Parts parts;
   plan.segment_states = parts.next(segments.value_states, 4);
   plan.segment_decays = parts.next(segments.decays, 4);
@@ -128,8 +131,9 @@ void place_heads(const Params& p, bool backward, GatedLinearAttentionPlan& plan)
 std::string GatedLinearAttentionPlan::to_string() const {
   if (path == Path::kFused) {
     return fmt::format(
-        "gated linear attention: fused{}, {} segments of up to {} chunks, {} bytes of workspace",
-        by_heads ? " by heads" : "", segment_slots, segment_chunks, bytes);
+        "gated linear attention: fused{}, {} segments of up to {} chunks{}, {} bytes of workspace",
+        by_heads ? " by heads" : "", segment_slots, segment_chunks,
+        segments_lead ? " in one launch, each after those before it" : "", bytes);
   }
   const char* name = path == Path::kChunked ? "chunked" : path == Path::kStep ? "step" : "recurrent";
   return fmt::format("gated linear attention: {}, {} bytes of workspace", name, bytes);

@@ -22,6 +22,7 @@ struct GatedLinearAttentionPlan {
           d_states = 0;                            // fused and chunked; fused forward has no states
   int64_t segment_states = 0, segment_decays = 0;  // fused
   int64_t segment_chunks = 0, segment_slots = 0;
+  bool segments_lead = false;          // by heads: blocks walk what lies before their segments themselves
   int64_t dq = 0, dk = 0, across = 0;  // recurrent; also states, in float
   int64_t head_gate_parts = 0;         // where heads decay as a whole and their gates want gradients
   // Fused: what backward's walks for dq and dk leave of segments, beside segment_states and segment_decays;

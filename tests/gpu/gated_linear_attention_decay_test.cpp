@@ -33,6 +33,28 @@ GlaCase without(GlaCase c) {
   return c;
 }
 
+// The lengths are known, as ops have it.
+GlaCase of_known_sizes(std::vector<int64_t> lengths, int64_t heads, int64_t key_size, int64_t value_size) {
+  GlaCase c = of_sizes(std::move(lengths), heads, heads, key_size, value_size);
+  c.longest = *std::max_element(c.lengths.begin(), c.lengths.end());
+  return c;
+}
+kernels::GatedLinearAttentionPlan forward_plan(const GlaCase& c) {
+  kernels::GatedLinearAttentionForward<bfloat16> p;
+  p.tokens = c.tokens(), p.sequences = static_cast<int64_t>(c.lengths.size()), p.longest = c.longest;
+  for (const int64_t length : c.lengths) p.chunks += (length + 63) / 64;
+  p.heads = c.heads, p.kv_heads = c.kv_heads, p.key_size = c.key_size, p.value_size = c.value_size;
+  return kernels::plan_of(p);
+}
+// Blocks walk what lies before their segments themselves, `segments` a sequence.
+void check_leads(const GlaCase& c, int64_t segments) {
+  const kernels::GatedLinearAttentionPlan plan = forward_plan(c);
+  if (plan.path != Path::kFused) return;
+  INFO(plan.to_string());
+  CHECK(plan.segments_lead);
+  CHECK(plan.segment_slots == segments * static_cast<int64_t>(c.lengths.size()));
+}
+
 template <class T>
 void check_kinds(const GlaCase& c, const Limits& limits, const Limits& slow_limits, uint64_t seed = 1) {
   check<T>(by_heads(c), limits, seed);
@@ -72,6 +94,61 @@ TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segmen
   check<bfloat16>(constant(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
 }
 
+TEST_CASE("bfloat16, heads decay as a whole: forward over segments in one launch",
+          "[gla][decay][decay_lead]") {
+  const GlaCase packed = of_known_sizes({1100, 65, 0, 700, 830}, 2, 128, 256);
+  check_leads(packed, 2);
+  check_kinds<bfloat16>(packed, kAnyGates, kAnyGates);
+  const GlaCase around = of_known_sizes({1088, 1152, 1151, 1153, 769, 768, 767}, 1, 64, 64);
+  check_leads(around, 2);
+  check_kinds<bfloat16>(around, kAnyGates, kAnyGates);
+  const GlaCase three = of_known_sizes({1311}, 2, 128, 256);
+  check_leads(three, 3);
+  check_kinds<bfloat16>(three, kAnyGates, kAnyGates);
+  const GlaCase large = of_known_sizes({1130, 0}, 1, 200, 400);
+  check_leads(large, 2);
+  check_kinds<bfloat16>(large, kAnyGates, kAnyGates);
+  GlaCase stateless = packed;
+  stateless.states = false;
+  check<bfloat16>(by_heads(stateless), kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: forward over segments in one launch, gates of any size",
+          "[gla][decay][decay_lead]") {
+  GlaCase c = of_known_sizes({1100, 0, 200}, 2, 64, 64);
+  check_leads(c, 2);
+  c.decay = GlaDecay::kHeads;
+  SECTION("weak") {
+    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
+  }
+  SECTION("-3") {
+    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
+  }
+  SECTION("mixed") {
+    c.gate = [](double x, int64_t token, int64_t head) {
+      if ((token * 7 + head) % 211 == 0) return -40.0;
+      if ((token * 3 + head) % 629 == 0) return -1e4;
+      return -0.02 * std::abs(x);
+    };
+  }
+  SECTION("slow and constant") { c = slow(c); }
+  check<bfloat16>(c, kAnyGates);
+}
+
+TEST_CASE(
+    "Heads that decay as a whole: one launch over segments only where lengths are known and it ends first",
+    "[gla][decay][decay_lead]") {
+  GlaCase c = of_known_sizes(std::vector<int64_t>(8, 2048), 4, 128, 256);
+  check_leads(c, 2);
+  if (forward_plan(c).path != Path::kFused) return;
+  CHECK_THAT(forward_plan(c).to_string(), contains("16 segments of up to 21 chunks in one launch"));
+  CHECK(forward_plan(c).bytes == 0);
+  c.longest = 0;
+  CHECK_FALSE(forward_plan(c).segments_lead);
+  CHECK_FALSE(forward_plan(of_known_sizes({15000, 64, 64, 64}, 4, 128, 256)).segments_lead);
+  CHECK_FALSE(forward_plan(of_known_sizes(std::vector<int64_t>(16, 1024), 4, 128, 256)).segments_lead);
+}
+
 // Both have the errors of kAnyGates.
 TEST_CASE(
     "bfloat16, heads decay as a whole: long sequences of the model's heads as the chunked path has them",
@@ -80,6 +157,7 @@ TEST_CASE(
   check_fused(slow(of_sizes({2048, 2048}, 4, 4, 256, 512)), kBoth);  // only forward is cut
   check_fused(slow(of_sizes({5000, 3000}, 2, 2, 256, 512)), kBoth);
   check_fused(slow(of_sizes({8192}, 4, 4, 128, 256)), kBoth);
+  check_fused(slow(of_known_sizes(std::vector<int64_t>(8, 2048), 4, 128, 256)), kBoth);  // in one launch
 }
 
 TEST_CASE("bfloat16, heads decay as a whole: sequences and heads enough without segments", "[gla][decay]") {
@@ -141,10 +219,12 @@ TEST_CASE("bfloat16, heads decay as a whole: scales, no states, no gradient thro
   check_kinds<bfloat16>(c, kAnyGates, kAnyGates);
 }
 
-// For a sanitizer: all kernels, cut into segments or not, with a part of V in one block or two.
+// For a sanitizer: all kernels, cut into segments in one launch or two or not, with a part of V in one block
+// or two.
 TEST_CASE("bfloat16, heads decay as a whole: small", "[.small_decay]") {
   check<bfloat16>(constant(of_sizes({130, 7}, 1, 1, 64, 64)), kAnyGates);
   check<bfloat16>(constant(of_sizes({1100}, 1, 1, 128, 128)), kAnyGates);
+  check<bfloat16>(constant(of_known_sizes({1100}, 1, 128, 128)), kAnyGates);
   check<bfloat16>(by_heads(of_sizes({130}, 1, 1, 136, 264)), kAnyGates);
   check<bfloat16>(without(of_sizes({130}, 1, 1, 136, 264)), kAnyGates);
 }

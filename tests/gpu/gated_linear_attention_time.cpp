@@ -143,6 +143,7 @@ class Timed {
     kernels::GatedLinearAttentionForward<bfloat16> p;
     fill(p, s);
     p.o = s.o->data(), p.o_stride = problem_.heads * problem_.value_size;
+    p.longest = problem_.tokens / problem_.sequences;
     return p;
   }
   kernels::GatedLinearAttentionBackward<bfloat16> backward_params(const Set& s) const {
