@@ -32,7 +32,8 @@ struct RotaryParams {
   const accumulate_t<T>* sines = nullptr;    // [positions, half] dense
   const T* x = nullptr;                      // [rows, heads * 2 * half], row stride x_stride
   int64_t x_stride = 0;
-  T* y = nullptr;  // [rows, heads * 2 * half], row stride y_stride
+  // As x, row stride y_stride. It may be x itself where nothing is added up.
+  T* y = nullptr;
   int64_t y_stride = 0;
   bool accumulate = false;  // y += instead of =
   Stream stream = nullptr;

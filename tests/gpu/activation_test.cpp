@@ -174,13 +174,16 @@ void check_gate(const Case& c, double clamp_min) {
   da.check("da");
 }
 
+enum class To { kElsewhere, kAddedElsewhere, kInPlace };
+
 template <class T>
-void check_rotary(int64_t half, Layout layout, bool inverse, bool accumulate) {
-  INFO("rotary half " << half << " " << name_of(layout) << " inverse " << inverse << " accumulate "
-                      << accumulate);
-  constexpr int64_t kRows = 45, kHeads = 3, kPositions = 20;
-  Matrix<T> x(kRows, kHeads * 2 * half, layout, 1),
-      y(kRows, kHeads * 2 * half, layout, 2, accumulate ? 1 : 0);
+void check_rotary(int64_t half, int64_t heads, Layout layout, bool inverse, To to) {
+  INFO("rotary half " << half << " heads " << heads << " " << name_of(layout) << " inverse " << inverse
+                      << " to " << static_cast<int>(to));
+  constexpr int64_t kRows = 45, kPositions = 20;
+  Matrix<T> x(kRows, heads * 2 * half, layout, 1),
+      elsewhere(kRows, heads * 2 * half, layout, 2, to == To::kAddedElsewhere ? 1 : 0);
+  Matrix<T>& y = to == To::kInPlace ? x : elsewhere;
   const Layout dense = layout == Layout::kOdd ? Layout::kOdd : Layout::kDense;
   Matrix<float> cosines(1, kPositions * half, dense, 3), sines(1, kPositions * half, dense, 4);
   std::vector<int32_t> place;
@@ -188,9 +191,10 @@ void check_rotary(int64_t half, Layout layout, bool inverse, bool accumulate) {
   const DeviceArray<int32_t> device_place(place);
   kernels::RotaryParams<double> expected;
   kernels::RotaryParams<T> actual;
-  expected.rows = actual.rows = kRows, expected.heads = actual.heads = kHeads,
+  expected.rows = actual.rows = kRows, expected.heads = actual.heads = heads,
   expected.half = actual.half = half;
-  expected.inverse = actual.inverse = inverse, expected.accumulate = actual.accumulate = accumulate;
+  expected.inverse = actual.inverse = inverse;
+  expected.accumulate = actual.accumulate = to == To::kAddedElsewhere;
   expected.place = place.data(), actual.place = device_place.data();
   expected.cosines = cosines.host(), actual.cosines = cosines.device();
   expected.sines = sines.host(), actual.sines = sines.device();
@@ -283,11 +287,14 @@ TEST_CASE("log_decay_gate keeps the digits of small decays") {
 }
 
 TEST_CASE("rotary") {
-  for (const int64_t half : {1, 5, 8, 32, 64, 100}) {
-    for (const Layout layout : {Layout::kDense, Layout::kStrided, Layout::kOdd}) {
-      for (const bool inverse : {false, true}) {
-        check_rotary<float>(half, layout, inverse, inverse);
-        check_rotary<bfloat16>(half, layout, inverse, inverse);
+  for (const int64_t half : {1, 5, 8, 12, 32, 64, 100}) {
+    for (const int64_t heads : {1, 3, 8, 19}) {
+      for (const Layout layout : {Layout::kDense, Layout::kStrided, Layout::kOdd}) {
+        for (const To to : {To::kElsewhere, To::kAddedElsewhere, To::kInPlace}) {
+          const bool inverse = (half + heads + static_cast<int64_t>(to)) % 2 == 0;
+          check_rotary<float>(half, heads, layout, inverse, to);
+          check_rotary<bfloat16>(half, heads, layout, inverse, to);
+        }
       }
     }
   }
