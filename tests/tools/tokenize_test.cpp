@@ -182,6 +182,28 @@ TEST_CASE("a share of the documents is held out, the same ones every time") {
   CHECK(held < 130);
 }
 
+TEST_CASE("where no document was held out, or all were, encode says what to change") {
+  const test::TemporaryDirectory directory;
+  put(directory / "one.jsonl", jsonl(1));
+  put(directory / "few.jsonl", jsonl(12));
+  int runs = 0;
+  const auto errors = [&](const char* file, const char* options) {
+    const Result result = encode(directory / file, directory / fmt::format("out{}", ++runs), options);
+    CHECK(result.code == 0);
+    return result.err;
+  };
+  CHECK_THAT(errors("few.jsonl", "--held-out-every 50"),
+             test::contains("no document went to validation: there are 12 and every 50th is held out; choose "
+                            "--held-out-every 12 or less"));
+  CHECK_THAT(errors("few.jsonl", "--validation-fraction 1e-9"),
+             test::contains("there are 12; choose a larger --validation-fraction than 1e-09"));
+  CHECK_THAT(errors("few.jsonl", "--validation-fraction 0.999999"),
+             test::contains("no document went to train: all were held out"));
+  CHECK_THAT(errors("one.jsonl", "--held-out-every 50"),
+             test::contains("there is one; text in several files can be split"));
+  CHECK(!fs::exists(directory / "out1" / "validation_000000.bin"));
+}
+
 TEST_CASE("stats count tokens, documents and bytes") {
   const test::TemporaryDirectory directory;
   put(directory / "a.jsonl", jsonl(100));

@@ -32,6 +32,18 @@ struct Arguments {
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 };
 
+// Why a prefix got none of the documents, and what to change.
+std::string reason_for_none(const Arguments& arguments, const std::string& prefix, int64_t documents) {
+  if (documents < 2) return "there is one; text in several files can be split";
+  if (prefix != kHeldOutPrefix) return "all were held out";
+  if (arguments.held_out_every == 0) {
+    return fmt::format("there are {}; choose a larger --validation-fraction than {}", documents,
+                       arguments.validation_fraction);
+  }
+  return fmt::format("there are {} and every {}th is held out; choose --held-out-every {} or less", documents,
+                     arguments.held_out_every, documents);
+}
+
 // One prefix: its shards and what went into them.
 struct Output {
   Output(const Arguments& arguments, const std::string& name, const Tokenizer& tokenizer)
@@ -39,10 +51,11 @@ struct Output {
     manifest.document_token = tokenizer.bos_id();
   }
 
-  void finish(const Arguments& arguments, const Tokenizer& tokenizer) {
+  // documents: of all prefixes.
+  void finish(const Arguments& arguments, const Tokenizer& tokenizer, int64_t documents) {
     const auto shards = writer.finish();
     if (shards.empty()) {
-      log::warning("no document went to {}", prefix);
+      log::warning("no document went to {}: {}", prefix, reason_for_none(arguments, prefix, documents));
       return;
     }
     manifest.tokens = writer.tokens();
@@ -123,8 +136,8 @@ int run(const Arguments& arguments) {
   if (source.replaced() > 0) {
     log::warning("{} places with invalid UTF-8 became U+FFFD; is all of the input text?", source.replaced());
   }
-  if (held_out) held_out->finish(arguments, tokenizer);
-  kept.finish(arguments, tokenizer);
+  if (held_out) held_out->finish(arguments, tokenizer, source.documents());
+  kept.finish(arguments, tokenizer, source.documents());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   log::info("{} of text in {:.1f} s, {:.1f} MB/s on {} thread(s)", format_bytes(static_cast<double>(bytes)),
             seconds, static_cast<double>(bytes) / 1e6 / seconds, arguments.threads);
