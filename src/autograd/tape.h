@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "autograd/variable.h"
@@ -58,7 +59,11 @@ class BackwardContext {
 
   // The gradient of output i; undefined when nothing used that output.
   const Tensor& output_gradient(int i) const { return node_.outputs[static_cast<size_t>(i)].gradient; }
-  // The same, zeros in place of undefined.
+  // The same for the last look at it: its memory is free as soon as the op lets go.
+  Tensor take_output_gradient(int i) {
+    return std::exchange(node_.outputs[static_cast<size_t>(i)].gradient, Tensor());
+  }
+  // The same as output_gradient(), zeros in place of undefined.
   Tensor output_gradient_or_zeros(int i) const;
   // Whether input i wants a gradient at all.
   bool needs(int i) const { return node_.inputs[static_cast<size_t>(i)].needed(); }

@@ -1,13 +1,10 @@
 #include "nn/residual_stream.h"
 
-#include "ops/gated_activation.h"
 #include "ops/linear.h"
 
 namespace sluice::nn {
 
-Variable Branch::product() const {
-  return ops::linear(input.gate ? ops::gated_activation(input.tensor, *input.gate) : input.tensor, weight);
-}
+Variable Branch::product() const { return ops::linear(input.computed(), weight); }
 
 ResidualStream ResidualStream::settled() const {
   if (!branch.defined()) return *this;

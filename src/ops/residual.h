@@ -19,6 +19,8 @@ struct ProductInput {
 
   Variable tensor;
   std::optional<Activation> gate;
+
+  Variable computed() const;  // x
 };
 
 // stream + x W^T, in accumulate_dtype() of x. `stream` [N, C] may be of x's dtype (an embedding); weight

@@ -117,6 +117,8 @@ void time_activations() {
   b.dy_stride = C;
   b.dgate_up = dgate_up.data(), b.dgate_up_stride = 2 * C;
   report("SwiGLU backward", 10.0 * n, [&] { kernels::cuda::gated_activation_backward(b); });
+  b.y = y.data(), b.y_stride = C;
+  report("SwiGLU backward with y over dy", 12.0 * n, [&] { kernels::cuda::gated_activation_backward(b); });
   kernels::ActivationForward<B> a;
   a.rows = R, a.columns = C, a.x = gate_up.data(), a.x_stride = 2 * C, a.y = y.data(), a.y_stride = C;
   a.activation = kernels::Activation::kSilu;

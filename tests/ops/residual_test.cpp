@@ -1,5 +1,6 @@
 #include "ops/residual.h"
 
+#include "autograd/backward.h"
 #include "autograd/saved_tensor.h"
 #include "core/error.h"
 #include "ops/elementwise.h"
@@ -138,6 +139,39 @@ TEST_CASE("a product of a gated activation, added to the stream: the bits of its
                                     {Variable(random_normal({2, 5}, DType::kF32, 2)), function},
                                     Variable(random_normal({3, 2}, DType::kF32, 3))),
                     test::contains("[linear_add] expected gate_up of shape [..., 2 I], got [2, 5]"));
+}
+
+TEST_CASE("a product of a gated activation needs no more memory than its definition, and keeps less") {
+  constexpr int64_t kRows = 512, kHidden = 64, kWidth = 172;  // a layer's proportions
+  const auto bytes_of = [&](bool gated_before, bool selective) {
+    const SelectiveRecomputeScope scope(selective);
+    const auto leaf = [](const Shape& shape, uint64_t seed) {
+      return Variable(random_normal(shape, DType::kF32, seed), true);
+    };
+    const Variable start = leaf({kRows, kHidden}, 1), wide = leaf({2 * kWidth, kHidden}, 2);
+    const Variable narrow = leaf({kHidden, kWidth}, 3), scale = leaf({kHidden}, 4);
+    const Variable factor(random_normal({kRows, kHidden}, DType::kF32, 5));
+    allocator_of(Device::kCpu).reset_peak();
+    const auto bytes = [] { return allocator_of(Device::kCpu).statistics(); };
+    const int64_t before = bytes().current;
+    Variable y;
+    {
+      const Variable x = ops::multiply(start, factor);
+      const Variable gate_up = ops::linear(x, wide);
+      const ops::ProductInput input = gated_before ? ops::ProductInput(ops::swiglu(gate_up))
+                                                   : ops::ProductInput(gate_up, ops::Activation::kSilu);
+      const auto result = ops::linear_add_rms_norm(x, input, narrow, scale, 1e-6);
+      y = ops::add(ops::multiply(result.hidden, factor), ops::multiply(result.normalised, factor));
+    }
+    const int64_t kept = bytes().current - before;
+    backward({y}, {factor.value()});
+    return std::pair{kept, bytes().peak - before};
+  };
+  const auto [kept_all, peak_of_all] = bytes_of(false, false);
+  const auto [kept, peak] = bytes_of(false, true);
+  CHECK(kept_all - kept >= kRows * kWidth * 4);
+  CHECK(peak_of_all <= bytes_of(true, false).second);
+  CHECK(peak <= bytes_of(true, true).second);
 }
 
 TEST_CASE("linear_add_rms_norm refuses shapes that do not fit") {
