@@ -50,6 +50,7 @@ if(SLUICE_CUDA)
     set(SLUICE_HAVE_CUDA ON)
     if(SLUICE_RACECHECK)
       add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:SLUICE_RACECHECK=1>)
+      add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>) # the tool names files and lines
     endif()
   endif()
 endif()

@@ -221,7 +221,7 @@ TEST_CASE("bfloat16, heads decay as a whole: scales, no states, no gradient thro
 
 // For a sanitizer: all kernels, cut into segments in one launch or two or not, with a part of V in one block
 // or two.
-TEST_CASE("bfloat16, heads decay as a whole: small", "[.small_decay]") {
+TEST_CASE("bfloat16, heads decay as a whole: small", "[.small_decay][small]") {
   check<bfloat16>(constant(of_sizes({130, 7}, 1, 1, 64, 64)), kAnyGates);
   check<bfloat16>(constant(of_sizes({1100}, 1, 1, 128, 128)), kAnyGates);
   check<bfloat16>(constant(of_known_sizes({1100}, 1, 128, 128)), kAnyGates);

@@ -43,6 +43,14 @@ TEST_CASE("bfloat16: few long sequences, cut into segments", "[gla]") {
   check<bfloat16>(of_sizes({4100}, 1, 1, 256, 64), kBfloat16);
 }
 
+// For a sanitizer: all kernels, cut into segments or not, places of the ring used again, values in one block
+// or shared by two.
+TEST_CASE("bfloat16: small", "[.][small]") {
+  check<bfloat16>(of_sizes({450, 7}, 1, 1, 64, 64), kAnyGates);
+  check<bfloat16>(of_sizes({1100}, 1, 1, 128, 256), kAnyGates);
+  check<bfloat16>(of_sizes({330}, 1, 1, 256, 136), kAnyGates);
+}
+
 TEST_CASE("bfloat16: sizes of heads", "[gla]") {
   for (const auto& [key, value] : std::vector<std::pair<int64_t, int64_t>>{
            {16, 16}, {48, 80}, {80, 48}, {320, 320}, {512, 128}, {64, 1024}, {8, 24}, {200, 136}}) {

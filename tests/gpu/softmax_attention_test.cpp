@@ -25,6 +25,18 @@ TEST_CASE("softmax attention: more items than blocks") {
   }
 }
 
+// For a sanitizer: places of every ring used again, by an item of many tiles and by items enough that all
+// blocks draw more than one.
+TEST_CASE("softmax attention: small", "[.][small]") {
+  for (const int64_t head_dim : {64, 128}) {
+    AttentionCase c;
+    c.lengths = {{330, 330}, {7, 40}}, c.heads = 2, c.head_dim = head_dim;
+    check_attention<bfloat16>(c);
+    c.lengths.assign(300, {40, 40}), c.heads = 1, c.cancelling_elements = 0.5;
+    check_attention<bfloat16>(c);
+  }
+}
+
 TEMPLATE_TEST_CASE("softmax attention: head sizes", "", float, bfloat16) {
   for (const int64_t head_dim : {1, 8, 12, 32, 63, 64, 80, 96, 128, 136, 192, 256}) {
     AttentionCase c;
