@@ -156,7 +156,7 @@ void time_decay_and_rotary() {
   b.da_stride = C;
   report("log_decay_gate backward", 6.0 * n, [&] { kernels::cuda::log_decay_gate_backward(b); });
   constexpr int64_t kPositions = 2048, kHalf = 32;
-  const Device<float> cosines(kPositions * kHalf), sines(kPositions * kHalf);
+  const Device<float> cosines(kPositions * 64), sines(kPositions * 64);
   std::vector<int32_t> place;
   for (int64_t row = 0; row < R; ++row) place.push_back(static_cast<int32_t>(row % kPositions));
   const DeviceArray<int32_t> device_place(place);
@@ -165,6 +165,14 @@ void time_decay_and_rotary() {
   r.cosines = cosines.data();
   r.sines = sines.data(), r.x = a.data(), r.x_stride = C, r.y = g.data(), r.y_stride = C;
   report("rotary, heads of 64", 4.0 * n, [&] { kernels::cuda::rotary(r); });
+  // Queries and keys of a merged projection, where they lie.
+  const Device<B> merged(R / 2 * 6144);
+  for (const int64_t half : {32, 64}) {
+    r.rows = R / 2, r.half = half, r.heads = 4096 / (2 * half), r.x = r.y = merged.data();
+    r.x_stride = r.y_stride = 6144;
+    const std::string name = "rotary in place 16384 x 4096, heads of " + std::to_string(2 * half);
+    report(name.c_str(), 4.0 * (R / 2) * 4096, [&] { kernels::cuda::rotary(r); });
+  }
 }
 
 void time_convolution() {
