@@ -33,24 +33,17 @@ struct Forward {
 template <class T>
 struct Backward {
   GatedActivationBackward<T> p;
+  static constexpr int BLOCKS = 3;
 
   template <int N>
   struct Loaded {
-    Pack<T, N> gate, up, dy, dgate, dup;
+    Pack<T, N> gate, up, dy;
   };
   template <int N>
   __device__ Loaded<N> load(int64_t row, int64_t column) const {
-    Loaded<N> loaded;
     const T* from = p.gate_up + row * p.gate_up_stride + column;
-    loaded.gate = Pack<T, N>::load(from);
-    loaded.up = Pack<T, N>::load(from + p.columns);
-    loaded.dy = Pack<T, N>::load(p.dy + row * p.dy_stride + column);
-    if (p.accumulate) {
-      const T* to = p.dgate_up + row * p.dgate_up_stride + column;
-      loaded.dgate = Pack<T, N>::load(to);
-      loaded.dup = Pack<T, N>::load(to + p.columns);
-    }
-    return loaded;
+    return {Pack<T, N>::load(from), Pack<T, N>::load(from + p.columns),
+            Pack<T, N>::load(p.dy + row * p.dy_stride + column)};
   }
   template <int N>
   __device__ void store(int64_t row, int64_t column, const Loaded<N>& loaded) const {
@@ -59,14 +52,18 @@ struct Backward {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float gate = loaded.gate[i], dy = loaded.dy[i];
-        const float gate_gradient = dy * loaded.up[i] * function.slope(gate);
-        const float value = function.value(gate), up_gradient = dy * value;
+        const float value = function.value(gate);
         y[i] = value * loaded.up[i];
-        dgate[i] = p.accumulate ? loaded.dgate[i] + gate_gradient : gate_gradient;
-        dup[i] = p.accumulate ? loaded.dup[i] + up_gradient : up_gradient;
+        dgate[i] = dy * loaded.up[i] * function.slope(gate);
+        dup[i] = dy * value;
       }
     });
     T* to = p.dgate_up + row * p.dgate_up_stride + column;
+    if (p.accumulate) {
+      const auto old_dgate = Pack<T, N>::load(to), old_dup = Pack<T, N>::load(to + p.columns);
+#pragma unroll
+      for (int i = 0; i < N; ++i) dgate[i] += old_dgate[i], dup[i] += old_dup[i];
+    }
     Pack<T, N>::of(dgate).store(to);
     Pack<T, N>::of(dup).store(to + p.columns);
     if (p.y != nullptr) Pack<T, N>::of(y).store(p.y + row * p.y_stride + column);

@@ -6,6 +6,8 @@
 //   template <int N> struct Loaded;                                                   // what a pack needs
 //   template <int N> __device__ Loaded<N> load(int64_t row, int64_t column) const;
 //   template <int N> __device__ void store(int64_t row, int64_t column, const Loaded<N>&) const;
+// and, where registers would otherwise leave a multiprocessor too few loads on their way,
+//   static constexpr int BLOCKS;                                                      // at least, at a time
 #pragma once
 
 #include <algorithm>
@@ -21,8 +23,17 @@ inline constexpr int ROWS_THREADS = 256;
 // Rows of a thread whose loads are on their way together.
 inline constexpr int ROWS_TOGETHER = 2;
 
+template <class Body>
+constexpr int rows_blocks() {
+  if constexpr (requires { Body::BLOCKS; }) {
+    return Body::BLOCKS;
+  } else {
+    return 1;
+  }
+}
+
 template <int N, class Body>
-__global__ void __launch_bounds__(ROWS_THREADS)
+__global__ void __launch_bounds__(ROWS_THREADS, rows_blocks<Body>())
     run_rows(const __grid_constant__ Body body, int64_t rows, int64_t columns) {
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (column >= columns) return;
