@@ -63,19 +63,23 @@ void check_decode(const std::string& json, DType dtype, int64_t steps, double to
   CHECK(relative_rms(stepped, whole.to_vector<double>()) < tolerance);
 }
 
-}  // namespace
-
-TEST_CASE("decoding agrees with the forward pass over 1500 tokens") {
+void check_models_decode(int64_t steps) {
   for (const char* json :
        {R"({"model_type": "gla", "num_heads": 2})",
         R"({"model_type": "gla", "num_heads": 2, "use_short_conv": true, "num_kv_heads": 1})",
         R"({"model_type": "transformer", "num_heads": 2})",
         R"({"model_type": "transformer", "num_heads": 2, "window_size": 50})"}) {
     INFO(json);
-    check_decode(json, DType::kF32, 1500, 1e-5);
-    check_decode(json, DType::kBF16, 1500, 2e-2);
+    check_decode(json, DType::kF32, steps, 1e-5);
+    check_decode(json, DType::kBF16, steps, 2e-2);
   }
 }
+
+}  // namespace
+
+TEST_CASE("decoding agrees with the forward pass over 70 tokens") { check_models_decode(70); }
+
+TEST_CASE("decoding agrees with the forward pass over 1500 tokens", "[long]") { check_models_decode(1500); }
 
 TEST_CASE("a decoder of several texts, whose steps replay a recording, agrees with the forward pass") {
   constexpr int64_t kTexts = 3, kPrompt = 9, kSteps = 200, kLength = kPrompt + kSteps;

@@ -90,6 +90,9 @@ TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segmen
   check_kinds<bfloat16>(of_sizes({3000, 64, 0, 2300, 513}, 1, 1, 64, 64), kAnyGates, kAnyGates);
   check_kinds<bfloat16>(of_sizes({1311}, 2, 2, 128, 256), kAnyGates, kAnyGates);
   check_kinds<bfloat16>(of_sizes({2100, 0}, 1, 1, 256, 400), kAnyGates, kAnyGates);
+}
+
+TEST_CASE("bfloat16, heads decay as a whole: a long sequence", "[gla][decay][long]") {
   check<bfloat16>(by_heads(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
   check<bfloat16>(constant(of_sizes({20001}, 1, 1, 32, 32)), kBfloat16);
 }
@@ -152,7 +155,7 @@ TEST_CASE(
 // Both have the errors of kAnyGates.
 TEST_CASE(
     "bfloat16, heads decay as a whole: long sequences of the model's heads as the chunked path has them",
-    "[gla][decay][decay_long]") {
+    "[gla][decay][long]") {
   constexpr Limits kBoth = {4.6e-3, 4.6e-3, 4.6e-3, 4.6e-3};
   check_fused(slow(of_sizes({2048, 2048}, 4, 4, 256, 512)), kBoth);  // only forward is cut
   check_fused(slow(of_sizes({5000, 3000}, 2, 2, 256, 512)), kBoth);

@@ -201,7 +201,7 @@ TEST_CASE("bfloat16: more than 2^31 elements from the first to the last row", "[
   check<bfloat16>(c, kAnyGates);
 }
 
-TEST_CASE("bfloat16: long sequences", "[gla]") {
+TEST_CASE("bfloat16: long sequences", "[gla][long]") {
   check<bfloat16>(of_sizes({43884}, 1, 1, 32, 32), kBfloat16);
   check<bfloat16>(of_sizes({131073}, 1, 1, 32, 32), kBfloat16);
 }
@@ -227,7 +227,7 @@ TEST_CASE("float: the recurrence to 1e-5", "[gla]") {
   check<float>(c, kFloat);
 }
 
-TEST_CASE("float: long sequences", "[gla]") {
+TEST_CASE("float: long sequences", "[gla][long]") {
   check<float>(of_sizes({43884}, 1, 1, 32, 32), kFloat);
   check<float>(of_sizes({131073}, 1, 1, 32, 32), kFloat);
 }

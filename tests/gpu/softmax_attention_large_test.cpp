@@ -7,7 +7,7 @@ namespace {
 // q, k and v lie in one array of rows so wide that the last ones are beyond 2^31 elements; so do the results.
 // The last queries are compared with the CPU's, which is given them alone, and so are the last keys'
 // gradients, to which no other query adds.
-TEST_CASE("softmax attention: 131073 tokens in rows of 16448 elements") {
+TEST_CASE("softmax attention: 131073 tokens in rows of 16448 elements", "[long]") {
   constexpr int64_t kTokens = 131073, kStride = 16448, kHeadDim = 64, kChecked = 64;
   constexpr size_t kElements = static_cast<size_t>(kTokens * kStride);
   AttentionCase last;
@@ -73,7 +73,7 @@ TEST_CASE("softmax attention: 131073 tokens in rows of 16448 elements") {
   check_close("dv", last_rows(3000), tail(expected.dv), kHeadDim, tolerance);
 }
 
-TEST_CASE("softmax attention: one query after 131072 keys") {
+TEST_CASE("softmax attention: one query after 131072 keys", "[long]") {
   AttentionCase c;
   c.lengths = {{1, 131072}}, c.heads = 4, c.kv_heads = 1;
   check_attention<bfloat16>(c);

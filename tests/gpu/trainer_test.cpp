@@ -86,9 +86,9 @@ TEST_CASE("two runs, a run without a graph and recomputing runs give the same bi
     for (const char* dtype : {"float32", "bfloat16"}) {
       INFO(model << " in " << dtype);
       Setup setup(model, "cuda", dtype);
-      const Outcome first = train(setup, 12);
+      const Outcome first = train(setup, 6);
       // Compared in parentheses: nobody wants to see the numbers.
-      const auto same = [&] { return train(setup, 12).weights == first.weights; };
+      const auto same = [&] { return train(setup, 6).weights == first.weights; };
       CHECK(std::isfinite(first.losses.back()));
       CHECK((same()));
       setup.run.train.cuda_graph = false;
