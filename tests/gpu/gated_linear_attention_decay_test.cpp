@@ -86,7 +86,7 @@ TEST_CASE("bfloat16, heads decay as a whole: all lengths around a chunk", "[gla]
   }
 }
 
-TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segments", "[gla][decay]") {
+TEST_CASE("bfloat16, heads decay as a whole: few long sequences, cut into segments", "[gla][decay][long]") {
   check_kinds<bfloat16>(of_sizes({3000, 64, 0, 2300, 513}, 1, 1, 64, 64), kAnyGates, kAnyGates);
   check_kinds<bfloat16>(of_sizes({1311}, 2, 2, 128, 256), kAnyGates, kAnyGates);
   check_kinds<bfloat16>(of_sizes({2100, 0}, 1, 1, 256, 400), kAnyGates, kAnyGates);
@@ -98,7 +98,7 @@ TEST_CASE("bfloat16, heads decay as a whole: a long sequence", "[gla][decay][lon
 }
 
 TEST_CASE("bfloat16, heads decay as a whole: forward over segments in one launch",
-          "[gla][decay][decay_lead]") {
+          "[gla][decay][decay_lead][long]") {
   const GlaCase packed = of_known_sizes({1100, 65, 0, 700, 830}, 2, 128, 256);
   check_leads(packed, 2);
   check_kinds<bfloat16>(packed, kAnyGates, kAnyGates);

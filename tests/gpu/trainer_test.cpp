@@ -81,7 +81,7 @@ const char* const kModels[] = {
 
 }  // namespace
 
-TEST_CASE("two runs, a run without a graph and recomputing runs give the same bits") {
+TEST_CASE("two runs, a run without a graph and recomputing runs give the same bits", "[long]") {
   for (const char* model : kModels) {
     for (const char* dtype : {"float32", "bfloat16"}) {
       INFO(model << " in " << dtype);
@@ -102,7 +102,7 @@ TEST_CASE("two runs, a run without a graph and recomputing runs give the same bi
   }
 }
 
-TEST_CASE("a resumed run goes on with the same bits") {
+TEST_CASE("a resumed run goes on with the same bits", "[long]") {
   Setup setup(kModels[0], "cuda", "bfloat16");
   const Outcome whole = train(setup, 20);
   {
@@ -170,7 +170,7 @@ TEST_CASE("gradients through segments with a carried state, and past document st
   }
 }
 
-TEST_CASE("losses on the GPU are the CPU's over some steps") {
+TEST_CASE("losses on the GPU are the CPU's over some steps", "[long]") {
   for (const char* model : kModels) {
     INFO(model);
     const Outcome cpu = train(Setup(model, "cpu", "float32"), 10);
