@@ -9,7 +9,7 @@
 #include "kernels/common/device_types.cuh"
 #include "kernels/common/mbarrier.cuh"
 #include "kernels/common/mma.cuh"
-#include "kernels/common/tensor_map.h"
+#include "kernels/common/tensor_copy.cuh"
 #include "kernels/common/wgmma.cuh"
 
 namespace sluice::kernels {
@@ -86,16 +86,6 @@ struct MappedRows {
   const bfloat16* data;
   int64_t stride;
 };
-
-__device__ __forceinline__ void copy_box(uint32_t shared, const CUtensorMap* map, int column, int row,
-                                         uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
-      "%3}], "
-      "[%4];\n" ::"r"(shared),
-      "l"(map), "r"(column), "r"(row), "r"(barrier)
-      : "memory");
-}
 
 // A whole tile, by one lane; its bytes count at the barrier.
 template <int D, int ROWS>

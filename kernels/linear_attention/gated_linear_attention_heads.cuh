@@ -2,6 +2,7 @@
 // rows that get their factors, sums of two blocks that become one, what it stores.
 #pragma once
 
+#include "kernels/common/tensor_copy.cuh"
 #include "kernels/linear_attention/gated_linear_attention_fused_walk.cuh"
 #include "kernels/linear_attention/gated_linear_attention_heads.h"
 
@@ -77,11 +78,8 @@ __device__ __forceinline__ void copy_head_rows(uint32_t tile, const CUtensorMap&
                                                int64_t token, uint32_t barrier) {
 #pragma unroll
   for (int i = 0; i < COLUMNS / PANEL; ++i) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
-        "%3, %4}], [%5];\n" ::"r"(tile + i * CHUNK * PANEL_ROW_BYTES),
-        "l"(&map), "r"(column + i * PANEL), "r"(head), "r"(static_cast<int>(token)), "r"(barrier)
-        : "memory");
+    copy_box(tile + i * CHUNK * PANEL_ROW_BYTES, &map, column + i * PANEL, head, static_cast<int>(token),
+             barrier);
   }
 }
 // The same by all producers, zeros in rows, too, that the sequence does not have.
@@ -252,8 +250,9 @@ __device__ __forceinline__ void exchange_halves(float (&sums)[CHUNK / 4], const 
   }
   const uint32_t arrived = barriers + ((step & 1) * EXCHANGE_WARPS + threadIdx.x / 32 - PRODUCERS / 32) * 8;
   __syncwarp();
-  if (ARRIVALS_OF_WARP > 1 || (threadIdx.x & 31) == 0)
+  if (ARRIVALS_OF_WARP > 1 || (threadIdx.x & 31) == 0) {
     barrier_release_at(address_in_block(arrived, part ^ 1));
+  }
   barrier_acquire(arrived, step / 2 & 1);
 #pragma unroll
   for (int i = 0; i < CHUNK / 4; i += 4) {
