@@ -4,7 +4,6 @@
 
 #include "ops/earlier_rows.h"
 #include "ops/gated_head_norm.h"
-#include "ops/split_columns.h"
 
 namespace sluice {
 namespace {
@@ -109,12 +108,11 @@ nn::Branch SoftmaxAttention::forward(const Variable& x, const ops::SequenceLayou
 }
 
 std::vector<Variable> SoftmaxAttention::turned_parts(const Variable& x, const ops::RotaryTable& table) const {
-  const Variable merged = input_.forward(x);
-  const std::vector<int64_t> widths = {sizes_.hidden_size, sizes_.kv_dim(), sizes_.kv_dim()};
   if (!sizes_.qk_norm) {
-    return ops::split_rotary(merged, widths, table, sizes_.num_heads + sizes_.num_kv_heads);
+    return ops::split_rotary(input_.forward(x), input_.widths(), table,
+                             sizes_.num_heads + sizes_.num_kv_heads);
   }
-  const auto parts = ops::split_columns(merged, widths);
+  const auto parts = input_.forward_split(x);
   const auto turned = [&](const Variable& part, const nn::RmsNorm& norm, int64_t heads) {
     return ops::rotary(ops::gated_head_norm(part, Variable(), norm.weight(), heads, kHeadNormEps), table,
                        heads);

@@ -23,6 +23,7 @@ class Linear : public Module {
   Branch branch(const ops::ProductInput& x) const;               // forward(x) to come; without bias
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
+  const std::vector<int64_t>& widths() const { return widths_; }  // of the projections
 
  private:
   int64_t in_;
