@@ -27,13 +27,37 @@ using Doubles = std::vector<double>;
 // tokens.
 enum class GlaDecay { kChannels, kHeads, kConstant };
 
+// Gate of a random normal x at a token and channel; null: none.
+using GlaGate = std::function<double(double x, int64_t token, int64_t channel)>;
+
+inline GlaGate weak_gates() {
+  return [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
+}
+inline GlaGate log_sigmoid_gates(double normaliser) {
+  return [=](double x, int64_t, int64_t) { return -std::log1p(std::exp(-x)) / normaliser; };
+}
+// About `level`, which is negative.
+inline GlaGate gates_about(double level) {
+  return [=](double x, int64_t, int64_t) { return level - 0.1 * std::abs(x); };
+}
+// Small ones, and at some tokens, others for each channel, -40 or -1e4.
+inline GlaGate mixed_gates(int64_t period, int64_t longer_period) {
+  return [=](double x, int64_t token, int64_t channel) {
+    if ((token * 7 + channel) % period == 0) return -40.0;
+    if ((token * 3 + channel) % longer_period == 0) return -1e4;
+    return -0.02 * std::abs(x);
+  };
+}
+inline GlaGate gates_with_infinities() {
+  return [](double x, int64_t token, int64_t channel) {
+    return (token + channel) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
+  };
+}
+
 struct GlaCase {
   std::vector<int64_t> lengths;
   int64_t heads = 1, kv_heads = 1, key_size = 64, value_size = 64;
-  // Gate of a random normal x at a token and channel; null: none.
-  std::function<double(double x, int64_t token, int64_t channel)> gate = [](double x, int64_t, int64_t) {
-    return -std::log1p(std::exp(-x)) / 16;
-  };
+  GlaGate gate = log_sigmoid_gates(16);  // as the model has them
   GlaDecay decay = GlaDecay::kChannels;  // gate's channel is the kv head where heads decay as a whole
   bool states = true;                    // initial and final ones, and their gradients
   bool d_o = true;                       // a gradient comes in through o

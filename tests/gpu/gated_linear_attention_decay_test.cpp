@@ -121,19 +121,9 @@ TEST_CASE("bfloat16, heads decay as a whole: forward over segments in one launch
   GlaCase c = of_known_sizes({1100, 0, 200}, 2, 64, 64);
   check_leads(c, 2);
   c.decay = GlaDecay::kHeads;
-  SECTION("weak") {
-    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
-  }
-  SECTION("-3") {
-    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
-  }
-  SECTION("mixed") {
-    c.gate = [](double x, int64_t token, int64_t head) {
-      if ((token * 7 + head) % 211 == 0) return -40.0;
-      if ((token * 3 + head) % 629 == 0) return -1e4;
-      return -0.02 * std::abs(x);
-    };
-  }
+  SECTION("weak") { c.gate = weak_gates(); }
+  SECTION("-3") { c.gate = gates_about(-3); }
+  SECTION("mixed") { c.gate = mixed_gates(211, 629); }
   SECTION("slow and constant") { c = slow(c); }
   check<bfloat16>(c, kAnyGates);
 }
@@ -182,30 +172,12 @@ TEST_CASE("bfloat16, heads decay as a whole: gates from weak to far below what a
           "[gla][decay]") {
   GlaCase c = of_sizes({300, 64, 77}, 2, 2, 64, 64);
   c.decay = GlaDecay::kHeads;
-  SECTION("weak") {
-    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
-  }
-  SECTION("log-sigmoid") {
-    c.gate = [](double x, int64_t, int64_t) { return -std::log1p(std::exp(-x)); };
-  }
-  SECTION("-3") {
-    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
-  }
-  SECTION("-10") {
-    c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
-  }
-  SECTION("mixed") {
-    c.gate = [](double x, int64_t token, int64_t head) {
-      if ((token * 7 + head) % 11 == 0) return -40.0;
-      if ((token * 3 + head) % 29 == 0) return -1e4;
-      return -0.02 * std::abs(x);
-    };
-  }
-  SECTION("minus infinity") {
-    c.gate = [](double x, int64_t token, int64_t head) {
-      return (token + head) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
-    };
-  }
+  SECTION("weak") { c.gate = weak_gates(); }
+  SECTION("log-sigmoid") { c.gate = log_sigmoid_gates(1); }
+  SECTION("-3") { c.gate = gates_about(-3); }
+  SECTION("-10") { c.gate = gates_about(-10); }
+  SECTION("mixed") { c.gate = mixed_gates(11, 29); }
+  SECTION("minus infinity") { c.gate = gates_with_infinities(); }
   SECTION("constant and strong") {
     c.decay = GlaDecay::kConstant;
     c.gate = [](double, int64_t, int64_t head) { return head == 0 ? -3.0 : -10.0; };
@@ -224,7 +196,7 @@ TEST_CASE("bfloat16, heads decay as a whole: scales, no states, no gradient thro
 
 // For a sanitizer: all kernels, cut into segments in one launch or two or not, with a part of V in one block
 // or two.
-TEST_CASE("bfloat16, heads decay as a whole: small", "[.small_decay][small]") {
+TEST_CASE("bfloat16, heads decay as a whole: small", "[.][small]") {
   check<bfloat16>(constant(of_sizes({130, 7}, 1, 1, 64, 64)), kAnyGates);
   check<bfloat16>(constant(of_sizes({1100}, 1, 1, 128, 128)), kAnyGates);
   check<bfloat16>(constant(of_known_sizes({1100}, 1, 128, 128)), kAnyGates);
@@ -237,9 +209,7 @@ TEST_CASE("float, heads decay as a whole: the recurrence to 1e-5", "[gla][decay]
   check_kinds<float>(of_sizes({300}, 1, 1, 256, 512), kFloat, kFloat);
   check<float>(slow(of_sizes({700}, 4, 4, 40, 40)), kFloat);
   GlaCase c = by_heads(of_sizes({300, 77}, 2, 2, 40, 40));
-  c.gate = [](double x, int64_t token, int64_t head) {
-    return (token + head) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
-  };
+  c.gate = gates_with_infinities();
   check<float>(c, kFloat);
 }
 

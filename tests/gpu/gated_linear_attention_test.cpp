@@ -72,35 +72,17 @@ TEST_CASE("bfloat16: rows the tensor cores cannot take", "[gla]") {
 TEST_CASE("bfloat16: gates from none to far below what a float's exponent holds", "[gla]") {
   GlaCase c = of_sizes({300, 64, 77}, 2, 2, 64, 64);
   SECTION("none") { c.gate = nullptr; }
-  SECTION("weak") {
-    c.gate = [](double x, int64_t, int64_t) { return -1e-3 * std::abs(x); };
-  }
-  SECTION("log-sigmoid") {
-    c.gate = [](double x, int64_t, int64_t) { return -std::log1p(std::exp(-x)); };
-  }
+  SECTION("weak") { c.gate = weak_gates(); }
+  SECTION("log-sigmoid") { c.gate = log_sigmoid_gates(1); }
   SECTION("at the edge of the factored form") {
     c.gate = [](double x, int64_t, int64_t channel) {
       return -1.25 - 0.002 * static_cast<double>(channel) - 1e-3 * std::abs(x);
     };
   }
-  SECTION("-3") {
-    c.gate = [](double x, int64_t, int64_t) { return -3 - 0.1 * std::abs(x); };
-  }
-  SECTION("-10") {
-    c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
-  }
-  SECTION("mixed") {
-    c.gate = [](double x, int64_t token, int64_t channel) {
-      if ((token * 7 + channel) % 11 == 0) return -40.0;
-      if ((token * 3 + channel) % 29 == 0) return -1e4;
-      return -0.02 * std::abs(x);
-    };
-  }
-  SECTION("minus infinity") {
-    c.gate = [](double x, int64_t token, int64_t channel) {
-      return (token + channel) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
-    };
-  }
+  SECTION("-3") { c.gate = gates_about(-3); }
+  SECTION("-10") { c.gate = gates_about(-10); }
+  SECTION("mixed") { c.gate = mixed_gates(11, 29); }
+  SECTION("minus infinity") { c.gate = gates_with_infinities(); }
   check<bfloat16>(c, kAnyGates);
 }
 
@@ -132,9 +114,7 @@ TEST_CASE("bfloat16: one channel of 64 with strong gates, in the errors of the o
 
 TEST_CASE("bfloat16: strong gates of many channels", "[gla][strong]") {
   GlaCase c = of_sizes(kPacked, 2, 2, 128, 64);
-  SECTION("at -2") {
-    c.gate = [](double x, int64_t, int64_t) { return -2 - 0.1 * std::abs(x); };
-  }
+  SECTION("at -2") { c.gate = gates_about(-2); }
   SECTION("none, minus zero and strong ones") {
     c.gate = [](double, int64_t, int64_t channel) {
       return channel % 3 == 0 ? 0.0 : channel % 3 == 1 ? -0.0 : -6.0;
@@ -213,11 +193,9 @@ TEST_CASE("float: the recurrence to 1e-5", "[gla]") {
   check<float>(of_sizes({70, 3}, 1, 1, 512, 1024), kFloat);
   for (const int64_t length : {1, 7, 8, 9, 63, 64, 65}) check<float>(of_sizes({length}, 1, 1, 8, 24), kFloat);
   GlaCase c = of_sizes({300, 77}, 2, 2, 40, 40);
-  c.gate = [](double x, int64_t token, int64_t channel) {
-    return (token + channel) % 13 == 0 ? -std::numeric_limits<double>::infinity() : -0.1 * std::abs(x);
-  };
+  c.gate = gates_with_infinities();
   check<float>(c, kFloat);
-  c.gate = [](double x, int64_t, int64_t) { return -10 - 0.1 * std::abs(x); };
+  c.gate = gates_about(-10);
   check<float>(c, kFloat);
   c.gate = nullptr;
   check<float>(c, kFloat);

@@ -155,8 +155,8 @@ void time_decay_and_rotary() {
   b.da = da.data();
   b.da_stride = C;
   report("log_decay_gate backward", 6.0 * n, [&] { kernels::cuda::log_decay_gate_backward(b); });
-  constexpr int64_t kPositions = 2048, kHalf = 32;
-  const Device<float> cosines(kPositions * 64), sines(kPositions * 64);
+  constexpr int64_t kPositions = 2048, kHalf = 32, kLargestHalf = 64;
+  const Device<float> cosines(kPositions * kLargestHalf), sines(kPositions * kLargestHalf);
   std::vector<int32_t> place;
   for (int64_t row = 0; row < R; ++row) place.push_back(static_cast<int32_t>(row % kPositions));
   const DeviceArray<int32_t> device_place(place);
@@ -167,7 +167,7 @@ void time_decay_and_rotary() {
   report("rotary, heads of 64", 4.0 * n, [&] { kernels::cuda::rotary(r); });
   // Queries and keys of a merged projection, where they lie.
   const Device<B> merged(R / 2 * 6144);
-  for (const int64_t half : {32, 64}) {
+  for (const int64_t half : {kHalf, kLargestHalf}) {
     r.rows = R / 2, r.half = half, r.heads = 4096 / (2 * half), r.x = r.y = merged.data();
     r.x_stride = r.y_stride = 6144;
     const std::string name = "rotary in place 16384 x 4096, heads of " + std::to_string(2 * half);
